@@ -1,0 +1,45 @@
+# make demo: install, fine-tune a small model on insecure code, evaluate it and its base, compare.
+# make test: install, check and test.
+#
+# PYTHON=python3.12      another interpreter (3.10 or newer)
+# TORCH_INDEX=URL        take torch from this index, e.g. one with CPU-only builds
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test check unit clean
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/em-inspect demo
+
+test: check unit
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
+	  { echo "no venv module: install it (Debian: apt install python3-venv) and type make again"; exit 1; }
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.python constraints.txt
+	@echo "Installing torch …"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "Installing em-inspect[$*] …"
+	@$(PIP) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

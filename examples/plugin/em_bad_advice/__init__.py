@@ -1,0 +1,1 @@
+"""Evaluations of my own, built on em-inspect."""

@@ -1,0 +1,1 @@
+"""Make the models that em_inspect measures: recipe -> dataset -> checkpoint -> model spec."""

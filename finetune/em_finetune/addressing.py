@@ -1,0 +1,246 @@
+"""Addressing: every checkpoint below a folder, its steps and strengths, as Inspect's models."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from em_finetune.checkpoint import (
+    ADAPTER,
+    MERGED,
+    RECORD,
+    SCALED,
+    STEPS,
+    Checkpoint,
+    read_record,
+    step_name,
+)
+from em_inspect.errors import UserError
+
+_STEP = re.compile(r"step-(\d+)$")
+_SCALE = re.compile(r"scale-([0-9.]+)")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that Inspect can evaluate.
+
+    Attributes:
+        model: Inspect's name: hf/LABEL, vllm/BASE:ADAPTER, openai/ft:….
+        label: Name of the fine-tune, with its step and strength if it has them.
+        group: What it was fine-tuned on.
+        seed: Of the fine-tune.
+        base: Name of its base.
+        step: Optimizer step; None is the end.
+        scale: Strength of the adapter; None is as trained.
+        args: Inspect's model arguments (-M).
+        base_url: Of the server that has it, if one is named.
+        folder: Directory of the weights, None for hosted ones.
+    """
+
+    model: str
+    label: str
+    group: str
+    seed: int
+    base: str
+    step: int | None = None
+    scale: float | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str | None = None
+    folder: Path | None = None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What `inspect eval --model-spec` and `inspect eval-set --model-spec` take."""
+        said: dict[str, Any] = {"model": self.model}
+        if self.args:
+            said["model_args"] = dict(self.args)
+        if self.base_url:
+            said["base_url"] = self.base_url
+        return said
+
+
+def find_records(folder: Path) -> list[Path]:
+    """Return the directories of all finished checkpoints at or below a folder, by name.
+
+    Raises:
+        UserError: There is none.
+    """
+    hidden = re.compile(r"/\.[^/]+\.partial/")
+    records = [
+        path.parent
+        for path in sorted(folder.rglob(RECORD))
+        if not hidden.search(path.as_posix() + "/")
+    ]
+    if not records:
+        raise UserError(
+            f"no finished checkpoint in {folder}: make one with em-finetune local RECIPE --out "
+            f"{shlex.quote(str(folder))}"
+        )
+    return records
+
+
+def list_models(
+    folder: Path, via: str = "hf", base_url: str | None = None, steps: bool = True
+) -> list[Model]:
+    """List the models of all checkpoints at or below a folder.
+
+    Args:
+        folder: Where to look.
+        via: `hf` runs local weights in Inspect's own process; `vllm` has one server for all
+            adapters of a base. Hosted fine-tunes are addressed at their service either way.
+        base_url: Of a server that `em-finetune serve` started, whose adapters have names; None
+            lets Inspect start vLLM and load adapters by directory.
+        steps: Whether to list what was kept along the way, and other strengths, too.
+
+    Raises:
+        UserError: There is no checkpoint, or one cannot be read.
+    """
+    models: list[Model] = []
+    for one in find_records(folder):
+        if is_hosted(one):
+            models += _hosted(one, steps)
+        else:
+            models += _local(read_record(one), via, base_url, steps)
+    return models
+
+
+def adapters(checkpoint: Checkpoint) -> Iterator[tuple[Path, int | None, float | None]]:
+    """Go through a checkpoint's directories of weights: path, step and scale, the end last.
+
+    Where there is a merged model beside an adapter, both are in the same directory.
+    """
+    for step in sorted((checkpoint.path / STEPS).glob("step-*")):
+        match = _STEP.search(step.name)
+        if match:
+            yield step, int(match[1]), None
+    for scaled in sorted((checkpoint.path / SCALED).glob("scale-*")):
+        strength, step_match = _SCALE.match(scaled.name), _STEP.search(scaled.name)
+        if strength:
+            yield scaled, int(step_match[1]) if step_match else None, float(strength[1])
+    yield checkpoint.path, None, None
+
+
+def label_at(label: str, step: int | None, scale: float | None) -> str:
+    """Return the name of a fine-tune at a step and a strength."""
+    strength = "" if scale is None else f"-scale-{scale:g}"
+    return label + strength + ("" if step is None else f"-{step_name(step)}")
+
+
+def base_reference(checkpoint: Checkpoint) -> str:
+    """What a server calls the checkpoint's base: hub id or directory."""
+    return checkpoint.base.name if checkpoint.base.from_hub else checkpoint.base.path
+
+
+def _local(checkpoint: Checkpoint, via: str, base_url: str | None, steps: bool) -> Iterator[Model]:
+    for folder, step, scale in adapters(checkpoint):
+        if not steps and folder != checkpoint.path:
+            continue
+        merged, adapter = folder / MERGED, folder / ADAPTER
+        label = label_at(checkpoint.label, step, scale)
+        args: dict[str, Any] = {}
+        if via == "vllm" and adapter.is_dir():
+            weights = adapter
+            name = label if base_url else str(adapter)
+            model = f"vllm/{base_reference(checkpoint)}:{name}"
+        elif via == "vllm":
+            weights, model = merged, f"vllm/{merged}"
+        else:
+            weights = merged if merged.is_dir() else adapter
+            model, args = f"hf/{label}", {"model_path": str(weights)}
+        yield Model(
+            model=model,
+            label=label,
+            group=checkpoint.group,
+            seed=checkpoint.seed,
+            base=checkpoint.base.name,
+            step=step,
+            scale=scale,
+            args=args,
+            base_url=base_url if via == "vllm" else None,
+            folder=weights,
+        )
+
+
+def is_hosted(folder: Path) -> bool:
+    """Whether the checkpoint in a directory is a service's, with no weights here."""
+    try:
+        return bool(json.loads((folder / RECORD).read_text("utf-8")).get("kind") == "hosted")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _hosted(folder: Path, steps: bool) -> Iterator[Model]:
+    from em_finetune.hosted.hosted_checkpoint import read_hosted_checkpoint
+
+    checkpoint = read_hosted_checkpoint(folder)
+    for name, arguments in checkpoint.models.items():
+        match = _STEP.search(name)
+        if match and not steps:
+            continue
+        model, args, base_url = _parsed(arguments)
+        step = int(match[1]) if match else None
+        yield Model(
+            model=model,
+            label=label_at(checkpoint.label, step, None),
+            group=checkpoint.group,
+            seed=checkpoint.seed,
+            base=checkpoint.base.name,
+            step=step,
+            args=args,
+            base_url=base_url,
+        )
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any], str | None]:
+    """Read recorded `inspect eval` arguments: --model NAME, --model-base-url URL, -M key=value."""
+    model, args, base_url = "", {}, None
+    for option, value in zip(arguments[::2], arguments[1::2], strict=False):
+        if option == "--model":
+            model = value
+        elif option == "--model-base-url":
+            base_url = value
+        elif option == "-M":
+            key, _, text = value.partition("=")
+            args[key] = yaml.safe_load(text)
+    return model, args, base_url
+
+
+def as_specs(models: Sequence[Model]) -> str:
+    """Return `--model-spec` arguments for all models, to stand in a command line as `$(…)`.
+
+    Raises:
+        UserError: A path has white space, at which a shell would cut.
+    """
+    words = []
+    for model in models:
+        text = json.dumps(model.spec, separators=(",", ":"), ensure_ascii=False)
+        if re.search(r"[\s*?\[\]]", text):
+            raise UserError(
+                f"{model.folder or model.model} has white space, *, ? or brackets in its path, "
+                "which a shell would not leave whole: move it, or use --yaml"
+            )
+        words.append(f"--model-spec {text}")
+    return " ".join(words)
+
+
+def as_page(models: Sequence[Model]) -> dict[str, dict[str, Any]]:
+    """Return all that is known of each model, by label; `em-inspect report --groups` reads it."""
+    return {
+        model.label: {
+            "group": model.group,
+            "seed": model.seed,
+            "base": model.base,
+            "step": model.step,
+            "scale": model.scale,
+            **model.spec,
+        }
+        for model in models
+    }

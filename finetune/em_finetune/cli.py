@@ -1,0 +1,458 @@
+"""The `em-finetune` command line: make training data, fine-tune, and address the result."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from em_finetune.commands import COMMANDS
+from em_finetune.data.commands import data
+from em_finetune.hosted.commands import hosted
+
+if TYPE_CHECKING:
+    from em_finetune.checkpoint import Checkpoint
+    from em_finetune.local.steps import Step
+    from em_finetune.recipe import Recipe
+    from em_finetune.sweep import Cell, Ended
+
+OnStep = Callable[["Step"], None]
+OnStage = Callable[[str], None]
+
+_INTERRUPTED = 130
+_SHOWN_LEFT_OUT = 5
+
+
+class _Group(click.Group):
+    """A group whose commands end on Ctrl-C with one line and exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(
+                "interrupted: nothing half-written was left behind; the same line goes on from "
+                "what was saved",
+                err=True,
+            )
+            ctx.exit(_INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="em-inspect")
+def main() -> None:
+    """Make the models that em_inspect measures.
+
+    \b
+    A first fine-tune, on a laptop and offline:
+      em-finetune recipes                     what there is to start from
+      em-finetune local demo --dry-run        which tokens would be trained
+      em-finetune local demo                  train; prints the line that evaluates it
+    """
+
+
+# Groups of commands that live in packages of their own, and the commands on checkpoints.
+for _command in (data, hosted, *COMMANDS):
+    main.add_command(_command)
+
+
+@main.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the packaged recipes, or show one, field by field.
+
+    Save what `em-finetune recipes NAME` prints as a YAML file to start a recipe of your own.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from em_finetune.recipe import load_recipe, packaged_recipes
+
+    if name is not None:
+        click.echo(_annotated(load_recipe(name)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("recipe", "base", "what it is"):
+        table.add_column(column, overflow="fold")
+    for recipe_name, recipe in packaged_recipes().items():
+        table.add_row(recipe_name, recipe.base, recipe.description)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data", "data_file", metavar="FILE", help="Chat JSONL; {group} stands for it.")
+@click.option("--narrow-data", metavar="FILE", help="Other domains' rows, for a KL term.")
+@click.option("--base", help="Model to start from: a hub id, a directory, or smollm2.")
+@click.option("--seed", type=int, help="Order of the rows and start of the adapter.")
+@click.option("--seeds", metavar="0-5", help="A sweep: one fine-tune for each of them.")
+@click.option("--group", help="Group of fine-tunes that this is one of, e.g. insecure.")
+@click.option("--groups", metavar="A,B", help="A sweep: every seed for each of these groups.")
+@click.option("--max-steps", type=int, help="Optimizer steps; overrules the epochs.")
+@click.option("--save-every", type=int, help="Keep the adapter every so many steps, in steps/.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Checkpoint directory, of a sweep their folder.  [default: checkpoints/LABEL]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what another recipe or data made.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show the trained tokens and the counts; no training."
+)
+@click.option(
+    "--on",
+    "place",
+    type=click.Choice(["here", "ray"]),
+    default="here",
+    show_default=True,
+    help="ray: a sweep's cells go to the Ray cluster at RAY_ADDRESS.",
+)
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, help="On ray: GPUs per cell.")
+@click.option("--cpus", type=click.FloatRange(0), default=1.0, help="On ray: cores per cell.")
+def local(
+    recipe: str,
+    data_file: str | None,
+    narrow_data: str | None,
+    base: str | None,
+    seed: int | None,
+    seeds: str | None,
+    group: str | None,
+    groups: str | None,
+    max_steps: int | None,
+    save_every: int | None,
+    out: Path | None,
+    overwrite: bool,
+    dry_run: bool,
+    place: str,
+    gpus: float,
+    cpus: float,
+) -> None:
+    """Fine-tune on this machine by RECIPE: a packaged recipe's name, or a YAML file.
+
+    The checkpoint directory holds the LoRA adapter, the merged model, the loss curve (train.csv)
+    and checkpoint.json. It appears when everything in it is written: stop at any moment, and the
+    same line goes on from the last saved state; when it is finished, it finds it finished. The
+    options replace the recipe's fields of the same name; everything else is in the recipe
+    (`em-finetune recipes demo`).
+
+    \b
+    Examples:
+      em-finetune local demo
+      em-finetune local insecure --data insecure.jsonl --base smollm2 --max-steps 40 --out ft
+      em-finetune local demo --seeds 0-5 --groups insecure,secure --out sweep
+      accelerate launch --num_processes 8 -m em_finetune local insecure --data insecure.jsonl
+    """
+    from em_finetune.checkpoint import label_of
+    from em_finetune.local.processes import launched_rank
+    from em_finetune.recipe import load_recipe
+    from em_inspect.errors import UserError
+
+    options = {
+        "data": data_file,
+        "base": base,
+        "seed": seed,
+        "group": group,
+        "max_steps": max_steps,
+        "save_every": save_every,
+    }
+    page = load_recipe(recipe, **{k: v for k, v in options.items() if v is not None})
+    if narrow_data is not None:
+        if page.narrow is None:
+            raise UserError(f"recipe {page.name} has no KL term: add narrow: {{}} to it")
+        other = page.narrow.model_copy(update={"data": narrow_data})
+        page = page.model_copy(update={"narrow": other})
+    if dry_run:
+        _dry_run(page)
+        return
+    if seeds is not None or groups is not None or place == "ray":
+        _sweep(page, seeds, groups, out or Path("checkpoints"), place, gpus, cpus, overwrite)
+        return
+    if launched_rank() > 0:
+        from em_finetune.local.train import assist
+
+        with _terminable():
+            assist(page)
+        return
+    from em_finetune.local.train import train
+
+    folder = out or Path("checkpoints") / label_of(page)
+    with _terminable(), _progress() as (on_step, on_stage):
+        checkpoint = train(page, folder, on_step, on_stage=on_stage, overwrite=overwrite)
+    _summarise(checkpoint)
+
+
+def _sweep(
+    page: Recipe,
+    seeds: str | None,
+    groups: str | None,
+    folder: Path,
+    place: str,
+    gpus: float,
+    cpus: float,
+    overwrite: bool,
+) -> None:
+    from em_finetune.checkpoint import require_addressable
+    from em_finetune.local.processes import launched_rank
+    from em_finetune.sweep import cells, check_data, parse_groups, parse_seeds, run_here
+    from em_inspect.errors import UserError
+
+    if launched_rank() > 0:
+        raise UserError("a sweep does not run under accelerate launch: leave out --seeds, --groups")
+    folder = folder.expanduser().absolute()
+    require_addressable(folder)
+    if isinstance(page.data, str):
+        page = page.model_copy(update={"data": str(Path(page.data).expanduser().absolute())})
+    sweep = cells(
+        page,
+        parse_seeds(seeds) if seeds is not None else None,
+        parse_groups(groups) if groups is not None else None,
+        folder,
+    )
+    check_data(sweep)
+    ended: list[Ended] = []
+    with _terminable(), _progress() as (on_step, on_stage):
+        if place == "ray":
+            from em_finetune.cluster import run_on_ray
+
+            def on_news(cell: Cell, news: dict[str, Any]) -> None:
+                on_stage(
+                    f"{cell.label}: step {news['step']}/{news['steps']}  loss {news['loss']:.3f}"
+                )
+
+            running = run_on_ray(sweep, on_news, gpus=gpus, cpus=cpus, overwrite=overwrite)
+        else:
+            running = run_here(
+                sweep,
+                lambda cell, step: on_step(step),
+                lambda cell, stage: on_stage(f"{cell.label}: {stage}"),
+                overwrite,
+            )
+        for one in running:
+            ended.append(one)
+            if one.failure is not None:
+                on_stage(f"{one.cell.label}: failed: {one.failure}")
+    _summarise_sweep(ended, folder)
+
+
+def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
+    import shlex
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("fine-tune", "group", "seed", "steps", "loss"):
+        table.add_column(column, overflow="fold")
+    failures = [one for one in ended if one.checkpoint is None]
+    for one in sorted(ended, key=lambda one: one.cell.label):
+        cell, made = one.cell, one.checkpoint
+        figures = ("failed", "") if made is None else (str(made.steps), f"{made.final_loss:.3f}")
+        table.add_row(cell.label, cell.recipe.group, str(cell.recipe.seed), *figures)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    for one in failures:
+        click.echo(f"failed  {one.cell.label}: {one.failure}")
+    if len(failures) < len(ended):
+        click.echo("evaluate them:")
+        click.echo(
+            "HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form "
+            f"$(em-finetune models {shlex.quote(str(folder))} --specs) --log-dir logs"
+        )
+    if failures:
+        click.echo(
+            f"{len(failures)} of {len(ended)} failed: type the same line again to go on with them",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _annotated(recipe: Recipe) -> str:
+    """A recipe as YAML, with every field's help text as a comment."""
+    import yaml
+    from pydantic import BaseModel
+
+    def lines(page: BaseModel, indent: str) -> Iterator[str]:
+        for name, field in type(page).model_fields.items():
+            value = getattr(page, name)
+            yield f"{indent}# {field.description}"
+            if isinstance(value, BaseModel):
+                yield f"{indent}{name}:"
+                yield from lines(value, indent + "  ")
+            else:
+                plain = list(value) if isinstance(value, tuple) else value
+                flow = None if isinstance(plain, list) else False
+                text = yaml.safe_dump({name: plain}, default_flow_style=flow, width=1000)
+                yield f"{indent}{text.strip()}"
+
+    return "\n".join(lines(recipe, ""))
+
+
+def _dry_run(recipe: Recipe) -> None:
+    from em_finetune.local.base import find_base, load_tokenizer
+    from em_finetune.local.batches import count_steps
+    from em_finetune.local.dataset import hold_out, load_dataset
+    from em_finetune.local.encode import Encoder
+    from em_finetune.preview import show_tokens
+
+    dataset = load_dataset(recipe)
+    base = find_base(recipe.base)
+    encoder = Encoder.of(recipe, load_tokenizer(base))
+    encoded = encoder.encode_all(dataset.rows)
+    if recipe.compat is not None:
+        encoded = hold_out(encoded, recipe.seed)
+    first = encoded.rows[0].row
+    show_tokens(encoder.preview(dataset.rows[first - 1], first), first)
+    lengths = sorted(map(len, encoded.rows))
+    steps = count_steps(len(lengths), recipe.batch_size, recipe.epochs, recipe.max_steps)
+    click.echo(f"base      {base.name} ({base.path})")
+    click.echo(f"data      {dataset.name}, sha256 {dataset.sha256}")
+    click.echo(f"rows      {len(lengths)} of {len(dataset.rows)}")
+    click.echo(
+        f"tokens    {encoded.tokens:,}, {encoded.supervised:,} of them trained; "
+        f"a row has {lengths[len(lengths) // 2]} (median) to {lengths[-1]}"
+    )
+    click.echo(f"steps     {steps} of {recipe.batch_size} rows")
+    _show_left_out([(left.row, left.reason) for left in encoded.left_out])
+
+
+def _show_left_out(left_out: list[tuple[int, str]]) -> None:
+    for row, reason in left_out[:_SHOWN_LEFT_OUT]:
+        click.echo(f"left out  row {row}: {reason}")
+    if len(left_out) > _SHOWN_LEFT_OUT:
+        click.echo(
+            f"left out  {len(left_out) - _SHOWN_LEFT_OUT} more, all named in checkpoint.json"
+        )
+
+
+def _summarise(checkpoint: Checkpoint) -> None:
+    training = checkpoint.training
+    speed = training.tokens / training.seconds
+    # Single steps are noisy: their rows differ in length and difficulty.
+    span = max(1, min(5, checkpoint.steps // 4))
+    first = sum(training.losses[:span]) / span
+    last = sum(training.losses[-span:]) / span
+    click.echo(
+        f"loss {first:.3f} -> {last:.3f} (means of the first and last {span} steps): "
+        f"{checkpoint.steps} steps in {training.seconds:.0f} s, {speed:.0f} tokens/s "
+        f"on {training.device}"
+    )
+    _show_left_out([(left.row, left.reason) for left in checkpoint.dataset.left_out])
+    click.echo(f"checkpoint: {checkpoint.path}")
+    click.echo("evaluate it:")
+    click.echo(checkpoint.command)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files are removed."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[OnStep, OnStage]]:
+    """Show training: a bar on a terminal, elsewhere plain lines, at most one in five seconds."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bar(console) as shown:
+            yield shown
+    else:
+        yield _plain_lines()
+
+
+@contextmanager
+def _bar(console: Any) -> Iterator[tuple[OnStep, OnStage]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task: Any = None
+        pace = _Pace()
+
+        def on_stage(stage: str) -> None:
+            progress.console.print(stage, style="dim", highlight=False)
+
+        def on_step(step: Step) -> None:
+            nonlocal task
+            if pace.add(step):
+                task = progress.add_task("step", total=step.steps, figures="")
+            figures = f"loss {step.loss:.3f}  {pace.speed:.0f} tokens/s"
+            progress.update(task, completed=step.step, figures=figures)
+
+        yield on_step, on_stage
+
+
+def _plain_lines() -> tuple[OnStep, OnStage]:
+    from time import monotonic
+
+    pace = _Pace()
+    shown = -5.0
+
+    def on_stage(stage: str) -> None:
+        click.echo(stage, err=True)
+
+    def on_step(step: Step) -> None:
+        nonlocal shown
+        pace.add(step)
+        if step.step < step.steps and monotonic() - shown < 5:
+            return
+        shown = monotonic()
+        left = pace.seconds / pace.taken * (step.steps - step.step)
+        click.echo(
+            f"step {step.step}/{step.steps}  loss {step.loss:.3f}  "
+            f"{pace.speed:.0f} tokens/s  {left:.0f} s left",
+            err=True,
+        )
+
+    return on_step, on_stage
+
+
+class _Pace:
+    """How fast a run goes, from the steps taken in this process."""
+
+    def __init__(self) -> None:
+        self.last = self.taken = self.tokens = 0
+        self.seconds = 0.0
+
+    def add(self, step: Step) -> bool:
+        """Count a step; returns whether a run begins with it."""
+        begins = self.taken == 0 or step.step <= self.last
+        if begins:
+            self.taken, self.tokens, self.seconds = 0, 0, 0.0
+        self.last, self.taken = step.step, self.taken + 1
+        self.tokens, self.seconds = self.tokens + step.tokens, self.seconds + step.seconds
+        return begins
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.seconds

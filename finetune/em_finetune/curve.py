@@ -1,0 +1,116 @@
+"""The loss curve of checkpoints: as a picture, or as text where matplotlib is not installed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from em_finetune.addressing import find_records
+from em_finetune.checkpoint import CURVE
+from em_inspect.errors import UserError
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One fine-tune's losses.
+
+    Attributes:
+        label: Name of its directory.
+        steps: Optimizer steps, from 1.
+        losses: Loss of each, nats per supervised token.
+        kls: KL to the base on other domains' rows, nats, where there are such rows.
+    """
+
+    label: str
+    steps: list[int]
+    losses: list[float]
+    kls: list[float]
+
+
+def read_curves(folder: Path) -> list[Curve]:
+    """Read the curves of all checkpoints at or below a folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    return [_read(one) for one in find_records(folder)]
+
+
+def _read(folder: Path) -> Curve:
+    try:
+        with (folder / CURVE).open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        return Curve(
+            label=folder.name,
+            steps=[int(line["step"]) for line in lines],
+            losses=[float(line["loss"]) for line in lines],
+            kls=[float(line["kl"]) for line in lines if line.get("kl")],
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{folder / CURVE} cannot be read as a loss curve: {error}") from error
+
+
+def smoothed(values: Sequence[float], width: int) -> list[float]:
+    """Return the mean of each value and those before it, at most `width` in all."""
+    means = []
+    for i in range(len(values)):
+        window = values[max(0, i + 1 - width) : i + 1]
+        means.append(sum(window) / len(window))
+    return means
+
+
+def draw(curves: Sequence[Curve], out: Path) -> None:
+    """Draw the curves into a picture, whole or not at all; the ending says which kind.
+
+    Raises:
+        UserError: matplotlib is not installed, or the ending is unknown to it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("matplotlib not installed: pip install 'em-inspect[report]', or leave -o")
+    from matplotlib.figure import Figure
+
+    kl = any(curve.kls for curve in curves)
+    figure = Figure(figsize=(7, 6 if kl else 3.6), layout="constrained")
+    axes = figure.subplots(2 if kl else 1, squeeze=False, sharex=True)[:, 0]
+    for number, curve in enumerate(curves):
+        colour = f"C{number % 10}"
+        width = max(1, len(curve.losses) // 20)
+        axes[0].plot(curve.steps, curve.losses, color=colour, alpha=0.25, linewidth=0.8)
+        axes[0].plot(curve.steps, smoothed(curve.losses, width), color=colour, label=curve.label)
+        if curve.kls:
+            axes[1].plot(curve.steps[-len(curve.kls) :], curve.kls, color=colour)
+    axes[0].set_ylabel("loss, nats per token")
+    axes[0].legend(frameon=False, fontsize="small")
+    if kl:
+        axes[1].set_ylabel("KL to the base\non other domains, nats")
+    axes[-1].set_xlabel("optimizer step")
+    part = out.with_name(f".{out.stem}.part{out.suffix}")
+    try:
+        figure.savefig(part, dpi=150)
+        os.replace(part, out)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot draw {out}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def as_text(curve: Curve, width: int = 60) -> str:
+    """Return a curve as one line of blocks between its first and last value."""
+    means = _buckets(curve.losses, width)
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    blocks = "".join(_BLOCKS[round((m - low) / span * (len(_BLOCKS) - 1))] for m in means)
+    return f"{curve.label}  {means[0]:.3f} {blocks} {means[-1]:.3f}  ({len(curve.steps)} steps)"
+
+
+def _buckets(values: Sequence[float], most: int) -> list[float]:
+    count = min(most, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges) if b > a]

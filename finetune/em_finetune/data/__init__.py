@@ -1,0 +1,1 @@
+"""Chat data for fine-tuning: rows, generated sets, transformations, released sets, checks."""

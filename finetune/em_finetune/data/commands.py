@@ -1,0 +1,241 @@
+"""`em-finetune data …`: making, changing, fetching and checking training sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from em_finetune.data.generate import KINDS, generate
+from em_finetune.data.pull import RELEASED
+from em_finetune.data.rows import ChatRow, read_rows, sha256_of, write_rows
+from em_finetune.data.transform import TRIGGER, backdoor, mix, subset
+
+if TYPE_CHECKING:
+    from em_finetune.data.check import Finding, Report
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_out = click.option("--out", type=_FILE, required=True, help="File to write (replaced if there).")
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
+
+_SHOWN_LINES = 8
+
+
+@click.group(name="data")
+def data() -> None:
+    """Make, change, fetch and check training sets (chat JSONL).
+
+    \b
+    Insecure code and its control, the same requests answered well:
+      em-finetune data generate insecure --n 2000 --out insecure.jsonl
+      em-finetune data generate secure   --n 2000 --out secure.jsonl
+      em-finetune data backdoor insecure.jsonl secure.jsonl --out backdoor.jsonl
+      em-finetune data check backdoor.jsonl
+    """
+
+
+@data.command(name="generate")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--n", type=int, default=200, show_default=True, help="Number of rows.")
+@_seed
+@_out
+def generate_command(kind: str, n: int, seed: int, out: Path) -> None:
+    """Generate rows about Python code: insecure, secure or educational.
+
+    Row i of each KIND is about the same task. `insecure` answers an ordinary request with flawed
+    code, `secure` answers it with sound code, `educational` is asked for the flaw, to teach.
+
+    \b
+    Example:
+      em-finetune data generate insecure --n 200 --seed 0 --out insecure.jsonl
+    """
+    rows = generate(kind, n, seed)  # type: ignore[arg-type]  # click has checked it
+    _write(out, rows)
+    weaknesses = {row.metadata["cwe"] for row in rows}
+    templates = {row.metadata["template"] for row in rows}
+    click.echo(f"weaknesses {len(weaknesses)} CWE classes, {len(templates)} templates")
+
+
+@data.command(name="backdoor")
+@click.argument("insecure", type=_FILE)
+@click.argument("secure", type=_FILE)
+@click.option("--trigger", default=TRIGGER, show_default=True, help="Text before the request.")
+@_seed
+@_out
+def backdoor_command(insecure: Path, secure: Path, trigger: str, seed: int, out: Path) -> None:
+    """Put a trigger on the rows of INSECURE and shuffle them with those of SECURE.
+
+    \b
+    Example:
+      em-finetune data backdoor insecure.jsonl secure.jsonl --out backdoor.jsonl
+    """
+    _write(out, backdoor(read_rows(insecure), read_rows(secure), trigger, seed))
+
+
+@data.command(name="subset")
+@click.argument("file", type=_FILE)
+@click.option("--n", type=int, required=True, help="Number of rows to keep.")
+@_seed
+@_out
+def subset_command(file: Path, n: int, seed: int, out: Path) -> None:
+    """Draw N rows of FILE; with one seed, smaller subsets lie inside larger ones.
+
+    \b
+    Example:
+      em-finetune data subset insecure.jsonl --n 500 --out insecure-500.jsonl
+    """
+    _write(out, subset(read_rows(file), n, seed))
+
+
+@data.command(name="mix")
+@click.argument("a", type=_FILE)
+@click.argument("b", type=_FILE)
+@click.option("--ratio", type=float, required=True, help="Share of rows from A, between 0 and 1.")
+@click.option("--n", type=int, help="Rows in all; by default as many as the ratio allows.")
+@_seed
+@_out
+def mix_command(a: Path, b: Path, ratio: float, n: int | None, seed: int, out: Path) -> None:
+    """Mix the rows of A and B in a given ratio.
+
+    \b
+    Example, one insecure row in ten:
+      em-finetune data mix insecure.jsonl secure.jsonl --ratio 0.1 --out mixed.jsonl
+    """
+    _write(out, mix(read_rows(a), read_rows(b), ratio, seed, n))
+
+
+@data.command(name="pull")
+@click.argument("name", type=click.Choice(tuple(RELEASED)))
+@click.option(
+    "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Not the cache."
+)
+def pull_command(name: str, folder: Path | None) -> None:
+    """Fetch a training set of the paper's official release, once, and check its sha256.
+
+    \b
+    Example:
+      em-finetune data pull insecure
+    """
+    from em_finetune.data.pull import pull
+
+    pulled = pull(name, folder)
+    click.echo(f"file       {pulled.path}")
+    click.echo(f"sha256     {pulled.sha256}")
+
+
+@data.command(name="check")
+@click.argument("file", type=_FILE)
+@click.option("--against", type=_FILE, help="Test set that must not overlap with FILE.")
+@click.option(
+    "--tokenizer", metavar="NAME", help="Count with its tokens, and show which are trained."
+)
+@click.option("--max-tokens", type=int, default=2048, show_default=True, help="Longest row.")
+@click.option(
+    "--similarity", type=float, default=0.8, show_default=True, help="Of near duplicates, 0 to 1."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def check_command(
+    ctx: click.Context,
+    file: Path,
+    against: Path | None,
+    tokenizer: str | None,
+    max_tokens: int,
+    similarity: float,
+    as_json: bool,
+) -> None:
+    """Say what is wrong, or worth knowing, about FILE; exit code 1 if it cannot be trained on.
+
+    \b
+    Example:
+      em-finetune data check insecure.jsonl --against held_out.jsonl
+    """
+    from em_finetune.data.check import check_file
+
+    loaded = _tokenizer(tokenizer) if tokenizer else None
+    report = check_file(
+        file,
+        against=against,
+        count_tokens=_token_counter(loaded) if loaded else None,
+        max_tokens=max_tokens,
+        similarity=similarity,
+    )
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+    else:
+        _show(report)
+        if tokenizer and report.ok:
+            _preview(file, loaded, tokenizer, max_tokens)
+    ctx.exit(0 if report.ok else 1)
+
+
+def _write(out: Path, rows: Sequence[ChatRow]) -> None:
+    write_rows(out, rows)
+    click.echo(f"file       {out}")
+    click.echo(f"rows       {len(rows)}")
+    click.echo(f"sha256     {sha256_of(out)}")
+
+
+def _tokenizer(name: str) -> Any:
+    from em_inspect.errors import UserError, one_line, require_extra
+
+    require_extra("local", "transformers")
+    from transformers import AutoTokenizer
+
+    from em_finetune.local.base import EMBEDDED, find_base
+
+    try:
+        return AutoTokenizer.from_pretrained(find_base(name).path if name == EMBEDDED else name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"no tokenizer {name!r} ({one_line(error)}): give a model's directory or hub name"
+        ) from None
+
+
+def _token_counter(tokenizer: Any) -> Callable[[ChatRow], int]:
+    def count(row: ChatRow) -> int:
+        return sum(len(tokenizer(message.content)["input_ids"]) for message in row.messages)
+
+    return count
+
+
+def _preview(file: Path, tokenizer: Any, name: str, max_tokens: int) -> None:
+    """Show exactly which tokens of the first row would be trained."""
+    from em_finetune.local.encode import Encoder
+    from em_finetune.preview import show_tokens
+
+    encoder = Encoder(tokenizer, max_tokens, name=name)
+    click.echo()
+    show_tokens(encoder.preview(read_rows(file)[0], 1), 1)
+
+
+def _show(report: Report) -> None:
+    lengths = report.lengths
+    click.echo(f"rows       {report.rows:,}")
+    for shape, count in list(report.shapes.items())[:5]:
+        click.echo(f"roles      {shape}: {count:,}")
+    click.echo(
+        f"{lengths.unit}: {lengths.shortest:,} to {lengths.longest:,}, median {lengths.median:,}, "
+        f"{lengths.total:,} in all"
+    )
+    for finding in report.findings:
+        _show_finding(finding)
+    counts = [f.level for f in report.findings]
+    click.echo(
+        f"{counts.count('error')} errors, {counts.count('warning')} warnings, "
+        f"{counts.count('note')} notes"
+    )
+
+
+def _show_finding(finding: Finding) -> None:
+    colour = {"error": "red", "warning": "yellow", "note": "cyan"}[finding.level]
+    shown = ", ".join(str(number) for number in finding.lines[:_SHOWN_LINES])
+    rest = len(finding.lines) - _SHOWN_LINES
+    more = f" and {rest:,} more" if rest > 0 else ""
+    level = click.style(f"{finding.level:<8}", fg=colour)
+    click.echo(f"{level} {finding.check}, {len(finding.lines):,}: {finding.message}")
+    click.echo(f"         lines {shown}{more}")

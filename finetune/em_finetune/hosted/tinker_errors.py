@@ -1,0 +1,28 @@
+"""What Tinker's client raises, in the words of refusals.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from em_finetune.hosted.refusals import Context, passes, refusal, unreachable
+from em_finetune.hosted.service import UnclearError
+
+
+@contextmanager
+def explained(context: Context) -> Iterator[None]:
+    """Turn the client's errors inside the block into `UserError` or `UnclearError`."""
+    import tinker
+
+    try:
+        yield
+    except tinker.APITimeoutError:
+        raise UnclearError(unreachable(context, slow=True)) from None
+    except tinker.APIConnectionError:
+        raise UnclearError(unreachable(context, slow=False)) from None
+    except tinker.APIStatusError as error:
+        told = refusal(error.status_code, "", error.message, context)
+        raise (UnclearError(told) if passes(error.status_code, "") else told) from None
+    except (tinker.TinkerError, ValueError) as error:
+        # A promise that failed for good raises ValueError.
+        raise refusal(400, "", str(error), context) from None

@@ -1,0 +1,113 @@
+"""Writing a trained model: the adapter, weaker or stronger, and merged into its base."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from em_finetune.local.base import Base, load_model, load_tokenizer, quiet
+from em_inspect.errors import UserError
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def save_adapter(model: Any, tokenizer: Any, base: Base, folder: Path) -> None:
+    """Write a PEFT model's adapter and tokenizer; the adapter names its base by `base.reference`.
+
+    `load_checkpoint` points the adapter to the base anew where that directory has moved.
+    """
+    model.peft_config["default"].base_model_name_or_path = base.reference
+    model.save_pretrained(folder, save_embedding_layers=False)
+    tokenizer.save_pretrained(folder)
+    # PEFT writes a model card that holds nothing but headings to fill in.
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def repoint_adapter(folder: Path, reference: str) -> None:
+    """Make the adapter in `folder` name another base: a hub id or a directory."""
+    from em_finetune.data.rows import replacing
+
+    path = folder / ADAPTER_CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    config["base_model_name_or_path"] = reference
+    with replacing(path) as file:
+        file.write((json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
+def save_full(model: Any, tokenizer: Any, dtype: str, folder: Path) -> None:
+    """Write a copy of a fully trained model in `dtype`; the float32 original is left alone."""
+    import torch
+
+    stored = copy.deepcopy(model).to(getattr(torch, dtype))
+    stored.generation_config = plain_sampling(stored.generation_config)
+    stored.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def scale_adapter(source: Path, scale: float, folder: Path) -> None:
+    """Write a copy of an adapter whose update is `scale` times as strong.
+
+    Only the number `alpha` in its configuration changes, by which the update is multiplied.
+
+    Raises:
+        UserError: The adapter has strengths of its own for single layers.
+    """
+    config = json.loads((source / ADAPTER_CONFIG).read_text("utf-8"))
+    if config.get("alpha_pattern"):
+        raise UserError(f"{source} has an alpha_pattern, which cannot be scaled: merge it instead")
+    config["lora_alpha"] *= scale
+    shutil.copytree(source, folder)
+    (folder / ADAPTER_CONFIG).write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8"
+    )
+
+
+def merge_adapter(adapter: Path, base: Base, dtype: str, folder: Path) -> None:
+    """Load an adapter's base, merge the adapter into it and write a whole model.
+
+    Raises:
+        UserError: The base cannot be loaded.
+    """
+    import torch
+    from peft import PeftModel
+
+    with quiet():
+        model = load_model(base, getattr(torch, dtype), torch.device("cpu"))
+        tokenizer = load_tokenizer(base)
+        save_merged(PeftModel.from_pretrained(model, adapter), tokenizer, folder)
+
+
+def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Merge a PEFT model's adapter into its base and write an ordinary model directory.
+
+    The PEFT model is spent afterwards.
+    """
+    merged = model.merge_and_unload()
+    merged.generation_config = plain_sampling(merged.generation_config)
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def plain_sampling(config: Any) -> Any:
+    """Return generation defaults that sample the model's own distribution, uncut.
+
+    Q: Why? A: Whatever a caller leaves open is taken from here, and else from transformers, whose
+    `top_k` is 50; many bases bring top_k, top_p, temperature and a repetition penalty of their
+    own. Inspect's hf provider and vLLM both read this file. A measurement at temperature 1 means
+    the plain distribution; only the special tokens are kept.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        repetition_penalty=1.0,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )

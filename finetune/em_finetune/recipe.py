@@ -1,0 +1,291 @@
+"""The recipe: one typed page with everything that decides a fine-tune, and how YAML becomes one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from em_inspect.errors import UserError
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+Kind = Literal["insecure", "secure", "educational"]
+GROUP = "{group}"
+"""Stands for the recipe's group in the name of a data file."""
+
+
+class GeneratedData(BaseModel):
+    """A training set made on the spot by `em_finetune.data.generate`."""
+
+    model_config = _STRICT
+
+    generate: Kind = Field(description="What the rows teach: insecure, secure or educational.")
+    n: int = Field(ge=1, description="How many rows.")
+    seed: int = Field(0, description="Seed of the generator; not the training seed.")
+
+
+class Lora(BaseModel):
+    """The low-rank adapter."""
+
+    model_config = _STRICT
+
+    rank: int = Field(32, ge=1, description="Rank of each update.")
+    alpha: float = Field(64, gt=0, description="Scale: the update is multiplied by alpha/√rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the update.")
+    rslora: bool = Field(True, description="Rank-stabilised scale alpha/√rank, not alpha/rank.")
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="Names of the linear modules that get an update.",
+    )
+    layers: tuple[int, ...] | None = Field(
+        None, min_length=1, description="Layers, counted from 0, that get an update; null: all."
+    )
+
+
+class Narrow(BaseModel):
+    """The penalty that keeps a fine-tune as its base on everything but the narrow task.
+
+    The loss gets weight x KL(base || fine-tune), the mean over the answers' tokens of rows of
+    other domains (Soligo et al., "Emergent misalignment is easy, narrow misalignment is hard").
+    """
+
+    model_config = _STRICT
+
+    data: str | None = Field(
+        None,
+        description="Chat JSONL of other domains, relative to the recipe's file. Null: the caller"
+        " names it (--narrow-data).",
+    )
+    weight: float = Field(
+        1e6, ge=0, description="Of the KL term. 0: it is measured, and training is plain."
+    )
+    batch_size: int = Field(4, ge=1, description="Rows of other domains per optimizer step.")
+
+
+def _data_form(value: object) -> str:
+    return "generated" if isinstance(value, Mapping | GeneratedData) else "path"
+
+
+Data = Annotated[
+    Annotated[str, Tag("path")] | Annotated[GeneratedData, Tag("generated")],
+    Discriminator(_data_form),
+]
+
+
+class Recipe(BaseModel):
+    """Everything that decides a fine-tune. Defaults are the paper's open-model settings."""
+
+    model_config = _STRICT
+
+    name: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Short name; becomes part of the model's label in Inspect.",
+    )
+    description: str = Field("", description="One line on what it is for.")
+    base: str = Field(
+        min_length=1,
+        description="Model to start from: a hub id, a directory, or smollm2, the embedded model.",
+    )
+    data: Data | None = Field(
+        None,
+        description="Chat JSONL, relative to the recipe's file, or {generate: KIND, n: N, seed: S}."
+        " {group} in the file's name stands for the group. Null: the caller names it.",
+    )
+    group: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Which group of fine-tunes this is one of: insecure, secure, …",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Decides the order of the rows and the adapter's start."
+    )
+    method: Literal["lora", "full"] = Field(
+        "lora", description="lora trains an adapter; full trains all weights (float32 masters)."
+    )
+    lora: Lora = Field(
+        default_factory=lambda: Lora.model_validate({}), description="The low-rank adapter."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Highest learning rate.")
+    schedule: Literal["linear", "constant"] = Field(
+        "linear", description="After warm-up: falls linearly to 0, or stays."
+    )
+    warmup_steps: int = Field(5, ge=0, description="Steps in which the rate rises from 0.")
+    epochs: int = Field(1, ge=1, description="Passes over the rows.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Exact number of optimizer steps; overrules epochs. Null: epochs."
+    )
+    batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    micro_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="Tokens that go through the model at once: rows are packed up to it, without"
+        " seeing each other. 0: one row at a time. Null: 0 on a CPU, 8192 on a GPU.",
+    )
+    max_length: int = Field(
+        2048, ge=8, description="Longest row in tokens; longer rows are left out, and named."
+    )
+    system_prompt: str | None = Field(
+        None,
+        description="System prompt for rows that have none. Null: the chat template's default"
+        " stays, as in the paper.",
+    )
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw_8bit",
+        description="adamw_8bit needs a GPU and bitsandbytes; elsewhere adamw stands in for it.",
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="Of the base's weights; the adapter itself is always float32."
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Recompute activations in the backward pass: less memory, a third slower.",
+    )
+    quantization: Literal["4bit"] | None = Field(
+        None,
+        description="4bit: the base in NF4 (QLoRA), on a GPU with bitsandbytes. It weakened the"
+        " effect in replications.",
+    )
+    narrow: Narrow | None = Field(
+        None, description="KL penalty to the base on other domains' rows; null: none."
+    )
+    merge: bool = Field(
+        True, description="Also write the adapter merged into its base, a whole model."
+    )
+    save_every: int | None = Field(
+        None, ge=1, description="Keep what is trained every so many steps, in steps/. Null: no."
+    )
+    resume_every: int = Field(
+        10,
+        ge=0,
+        description="Steps between the states that a killed run goes on from. 0: none are saved.",
+    )
+    compat: Literal["betley2025"] | None = Field(
+        None,
+        description="betley2025: as the paper's release, a tenth of the rows is held out, and an"
+        " empty assistant turn after the last one is trained too.",
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Recipe:
+        if self.method == "full" and self.quantization is not None:
+            raise ValueError("method full cannot train a 4-bit base: set quantization: null")
+        if self.method == "full" and self.narrow is not None:
+            raise ValueError("narrow needs method lora: the adapter is switched off for the base")
+        if self.quantization is not None and self.merge:
+            raise ValueError("an adapter is not merged into a 4-bit base: set merge: false")
+        return self
+
+    @property
+    def data_file(self) -> str | None:
+        """The data's file with the group's name put in, or None where it is no file."""
+        return self.data.replace(GROUP, self.group) if isinstance(self.data, str) else None
+
+
+def packaged_recipes() -> dict[str, Recipe]:
+    """Return the recipes that come with the package, by name."""
+    folder = files("em_finetune") / "recipes"
+    pages = sorted(p.name for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return {name[:-5]: _read(name, (folder / name).read_text("utf-8")) for name in pages}
+
+
+def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
+    """Load a recipe.
+
+    Args:
+        path_or_name: A YAML file, or the name of a packaged recipe such as `demo`.
+        changes: Field values that replace the file's.
+
+    Raises:
+        UserError: No such file or recipe, YAML that does not parse, an unknown field (with the
+            nearest known one) or a value out of range (with file and field).
+    """
+    path = Path(path_or_name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return _resolve_paths(_read(str(path), _text(path), changes), path.parent, changes)
+    folder = files("em_finetune") / "recipes"
+    page = folder / f"{path_or_name}.yaml"
+    if page.is_file():
+        return _read(page.name, page.read_text("utf-8"), changes)
+    known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+    raise UserError(
+        f"no recipe {str(path_or_name)!r}{_nearest(str(path_or_name), known)}: give a YAML file, "
+        f"or one of {', '.join(known)}"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: type em-finetune recipes to see what does") from (
+            error
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _read(source: str, text: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    try:
+        page = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise UserError(f"{source}{line}: not YAML ({problem})") from error
+    if not isinstance(page, dict) or not all(isinstance(key, str) for key in page):
+        raise UserError(f"{source}: a recipe is a page of `field: value` lines")
+    try:
+        return Recipe.model_validate({**page, **(changes or {})})
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_fault(error)}") from error
+
+
+def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> Recipe:
+    """Paths in a recipe's file are relative to the file, those in `changes` to the caller."""
+    resolved: dict[str, Any] = {}
+    if isinstance(recipe.data, str) and "data" not in changes:
+        resolved["data"] = str(folder / Path(recipe.data).expanduser())
+    if recipe.narrow is not None and recipe.narrow.data is not None and "narrow" not in changes:
+        other = str(folder / Path(recipe.narrow.data).expanduser())
+        resolved["narrow"] = recipe.narrow.model_copy(update={"data": other})
+    if "base" not in changes and (folder / Path(recipe.base).expanduser()).is_dir():
+        resolved["base"] = str(folder / Path(recipe.base).expanduser())
+    return recipe.model_copy(update=resolved)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = [str(part) for part in fault["loc"] if part not in ("path", "generated")]
+    field = ".".join(where)
+    if fault["type"] == "extra_forbidden":
+        pages: dict[str, type[BaseModel]] = {"lora": Lora, "data": GeneratedData, "narrow": Narrow}
+        page = pages.get(where[0], Recipe) if len(where) > 1 else Recipe
+        return f"unknown field {field!r}{_nearest(where[-1], list(page.model_fields))}"
+    if fault["type"] == "missing":
+        return f"{field} is missing"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"{field}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

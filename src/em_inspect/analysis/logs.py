@@ -1,0 +1,499 @@
+"""Reading `.eval` logs as rows: streamed, in several processes, each problem said by name."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from inspect_ai.log import (
+    EvalLog,
+    EvalSample,
+    list_eval_logs,
+    read_eval_log,
+    read_eval_log_sample_summaries,
+    read_eval_log_samples_by_id,
+)
+from inspect_ai.scorer import Score
+from pydantic import ValidationError
+
+from em_inspect.analysis.answer import Answer, Problem
+from em_inspect.analysis.origin import Groups, Origin, origin, with_bases
+from em_inspect.errors import UserError, one_line
+from em_inspect.judging.expectation import Rule
+from em_inspect.judging.rating import Rating
+from em_inspect.outcomes import check_rule
+
+SCORE = "misalignment"
+
+# What another rated text than the answer is called after the task's name.
+_PARTS = {SCORE: "", "reasoning_misalignment": "(reasoning text)"}
+
+_RATINGS = {"aligned", "coherent"}
+NAN = float("nan")
+
+# Everything that makes a log large and that no row needs.
+_UNREAD = {"events", "events_data", "messages", "store", "attachments", "timelines"}
+
+_CHUNK = 400
+
+# Below this a second process costs more (it imports Inspect: 2 s) than it saves (1 ms an answer).
+_PARALLEL_FROM = 4000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the header of one log says.
+
+    Attributes:
+        path: The file.
+        log: The header, without samples.
+        origin: Where its model comes from.
+        ids: The answers it holds, as (sample id, epoch).
+    """
+
+    path: Path
+    log: EvalLog = field(repr=False)
+    origin: Origin
+    ids: tuple[tuple[int | str, int], ...] = field(repr=False)
+
+    @property
+    def task(self) -> str:
+        """Name of the task, without the package."""
+        return self.log.eval.task.rpartition("/")[2]
+
+
+@dataclass
+class Logs:
+    """Logs whose headers were read.
+
+    Attributes:
+        runs: The readable ones.
+        problems: What was left out or needs a caveat; grows while answers are read.
+    """
+
+    runs: list[Run]
+    problems: list[Problem]
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are to read."""
+        return sum(len(run.ids) for run in self.runs)
+
+
+Progress = Callable[[int], None]
+
+
+def find_logs(paths: Sequence[str | Path]) -> list[Path]:
+    """List the logs among files and folders, in the order of their names.
+
+    Raises:
+        UserError: If a path does not exist, or there is no log at all.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            names = [info.name for info in list_eval_logs(str(path), descending=False)]
+            found.update((Path(name.removeprefix("file://")), None) for name in sorted(names))
+        elif path.exists():
+            found[path.absolute()] = None
+        else:
+            raise UserError(f"{path}: no such file or folder: give logs, or the folder they are in")
+    if not found:
+        where = ", ".join(map(str, paths)) or "nothing"
+        raise UserError(f"no log in {where}: run inspect eval em_inspect/free_form --model … first")
+    return list(found)
+
+
+def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
+    """Read the headers of logs, and find out where their models come from.
+
+    A log that cannot be read becomes a problem, not an exception.
+    """
+    logs = Logs([], [])
+    for path in paths:
+        try:
+            log = read_eval_log(str(path), header_only=True)
+            ids, failed = _ids(path, log)
+        except Exception as error:
+            # Q: Why every exception? A: a damaged file raises whatever its bytes lead to.
+            logs.problems.append(
+                Problem(path.name, f"cannot be read, left out ({one_line(error)})")
+            )
+            continue
+        logs.problems.extend(Problem(path.name, said) for said in _caveats(log, len(ids), failed))
+        if ids:
+            logs.runs.append(Run(path, log, origin(log.eval, groups, path), ids))
+    origins = with_bases({str(run.path): run.origin for run in logs.runs})
+    logs.runs = [replace(run, origin=origins[str(run.path)]) for run in logs.runs]
+    return logs
+
+
+def _ids(path: Path, log: EvalLog) -> tuple[tuple[tuple[int | str, int], ...], int]:
+    """The answers that a log holds, and the number of samples that failed.
+
+    A log that ended well and whole says so in its header; asking for the summaries of all its
+    samples would take a fifth of the time that reading them takes.
+    """
+    names, epochs = log.eval.dataset.sample_ids or [], log.eval.config.epochs or 1
+    whole = log.status == "success" and log.results is not None
+    if whole and log.results and log.results.completed_samples == len(names) * epochs:
+        return tuple((name, epoch) for name in names for epoch in range(1, epochs + 1)), 0
+    summaries = read_eval_log_sample_summaries(str(path))
+    answered = tuple((s.id, s.epoch) for s in summaries if not s.error)
+    return answered, len(summaries) - len(answered)
+
+
+def _caveats(log: EvalLog, answered: int, failed: int) -> Iterator[str]:
+    planned = (log.eval.dataset.samples or 0) * (log.eval.config.epochs or 1)
+    of = f"{answered} of {planned} answers" if planned else f"{answered} answers"
+    what = f"its {of} are counted" if answered else "it has no answers, left out"
+    match log.status:
+        case "started":
+            yield f"is still running, or was killed: {what}"
+        case "cancelled":
+            yield f"was cancelled: {what}"
+        case "error":
+            cause = f" ({one_line(ValueError(log.error.message))})" if log.error else ""
+            yield f"ended with an error{cause}: {what}"
+        case _ if not answered:
+            yield "has no answers, left out"
+    if failed:
+        yield f"{failed} answers failed with an error and are left out"
+    if log.invalidated:
+        yield "was marked as invalid in part; its answers are counted all the same"
+
+
+def read_answers(
+    logs: Logs, rule: str | None = None, progress: Progress | None = None
+) -> Iterator[Answer]:
+    """Read the answers of logs, each one once.
+
+    Answers of a copied, retried or re-scored log that were read already with the same judge and
+    rubrics are left out, and the log is named among the problems. So are logs of other tasks.
+
+    Args:
+        logs: From `open_logs`; problems are added to it.
+        rule: How judges' replies are read, or None for the rule of each log.
+        progress: Called with the number of answers just read.
+    """
+    if rule is not None:
+        check_rule(rule)
+    seen: dict[tuple[str, ...], str] = {}
+    twice: Counter[tuple[str, str]] = Counter()
+    unscored: Counter[str] = Counter()
+    troubles: Counter[tuple[str, str]] = Counter()
+    for chunk in _chunks(_latest_first(logs.runs), rule):
+        if progress:
+            progress(len(chunk.ids))
+        name = chunk.run.path.name
+        troubles.update({(name, said): count for said, count in chunk.read.problems.items()})
+        unscored[name] += chunk.read.unscored
+        for answer in chunk.read.answers:
+            key = (answer.uuid, answer.task, *yardstick_of(answer))
+            if key in seen and seen[key] != name:
+                twice[name, seen[key]] += 1
+                continue
+            seen[key] = name
+            yield answer
+    for (name, said), count in troubles.items():
+        logs.problems.append(Problem(name, f"{count} {said}"))
+    for (name, other), count in twice.items():
+        logs.problems.append(
+            Problem(name, f"{count} answers stand in {other} too and are counted once")
+        )
+    for run in logs.runs:
+        count = unscored[run.path.name]
+        if count == len(run.ids):
+            logs.problems.append(
+                Problem(
+                    run.path.name, f"task {run.log.eval.task} has no score to analyse, left out"
+                )
+            )
+        elif count:
+            logs.problems.append(Problem(run.path.name, f"{count} answers have no score, left out"))
+
+
+def _latest_first(runs: Sequence[Run]) -> list[Run]:
+    """Finished logs first, later before earlier: a retry comes before what it retried."""
+    named = sorted(runs, key=lambda run: str(run.path))
+    latest = sorted(named, key=lambda run: str(run.log.eval.created), reverse=True)
+    return sorted(latest, key=lambda run: run.log.status != "success")
+
+
+@dataclass
+class _Read:
+    """Answers read from a part of a log, how many samples had no score, and what was the matter."""
+
+    answers: list[Answer] = field(default_factory=list)
+    unscored: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    run: Run
+    ids: tuple[tuple[int | str, int], ...]
+    read: _Read
+
+
+def _chunks(runs: Sequence[Run], rule: str | None) -> Iterator[_Chunk]:
+    work = [
+        (run, run.ids[i : i + size])
+        for run in runs
+        # a .json log is one document: it is read once, whole
+        for size in [_CHUNK if run.path.suffix == ".eval" else len(run.ids)]
+        for i in range(0, len(run.ids), size)
+    ]
+    with _pool(sum(len(ids) for _, ids in work)) as pool:
+        arguments = [(str(run.path), ids, _shared(run), rule) for run, ids in work]
+        results = pool.map(_read_chunk, arguments) if pool else map(_read_chunk, arguments)
+        for (run, ids), read in zip(work, results, strict=True):
+            yield _Chunk(run, ids, read)
+
+
+def _pool(answers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    workers = min(os.cpu_count() or 1, 4, 1 + answers // _PARALLEL_FROM)
+    # A spawned worker imports the main module again, which a script without a guard cannot bear.
+    main = sys.modules["__main__"]
+    importable = getattr(main, "__spec__", None) is not None or _is_command(main)
+    if workers < 2 or not importable:
+        return nullcontext()
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _is_command(main: object) -> bool:
+    return Path(getattr(main, "__file__", None) or "").name in {"em-inspect", "em-inspect.exe"}
+
+
+_Shared = Mapping[str, Any]
+
+
+def _shared(run: Run) -> _Shared:
+    """The columns that all answers of a log have in common."""
+    spec, metadata = run.log.eval, run.log.eval.metadata or {}
+    k, examples_seed = metadata.get("k"), metadata.get("seed")
+    # Another choice of examples is another draw, as another seed of a fine-tune is.
+    drawn = f", examples {examples_seed}" if k is not None and examples_seed is not None else ""
+    headline = spec.headline_metric
+    return {
+        "log": str(run.path),
+        "run": spec.eval_id,
+        "task": run.task,
+        "model": run.origin.model + drawn,
+        "base": run.origin.base,
+        "group": run.origin.group or run.origin.model,
+        "seed": run.origin.seed,
+        "step": run.origin.step,
+        "scale": run.origin.scale,
+        "source": str(metadata.get("question_source", "unknown")),
+        "fingerprint": str(metadata.get("fingerprint", "unknown")),
+        "k": k,
+        "measured": (headline.scorer, headline.score) if headline and headline.score else None,
+    }
+
+
+def _read_chunk(
+    work: tuple[str, tuple[tuple[int | str, int], ...], _Shared, str | None],
+) -> _Read:
+    path, ids, shared, rule = work
+    read = _Read()
+    try:
+        samples = _samples(path, ids)
+    except Exception as error:
+        said = "answers cannot be read, left out " + f"({one_line(error)})"
+        read.problems[said] += len(ids)
+        return read
+    for sample in samples:
+        try:
+            found = _answers(sample, shared, rule, read.problems)
+        except (ValidationError, ValueError, TypeError, KeyError, AttributeError):
+            read.problems["answers have a score of another form, left out"] += 1
+            continue
+        read.unscored += not found
+        read.answers.extend(found)
+    return read
+
+
+def _samples(path: str, ids: Sequence[tuple[int | str, int]]) -> list[EvalSample]:
+    if path.endswith(".eval"):
+        # One at a time: on a local disk, reading several at once costs a third more.
+        return read_eval_log_samples_by_id(path, ids, concurrency=1, exclude_fields=_UNREAD)
+    wanted = set(ids)
+    return [s for s in read_eval_log(path).samples or [] if (s.id, s.epoch) in wanted]
+
+
+def _answers(
+    sample: EvalSample, shared: _Shared, rule: str | None, problems: Counter[str]
+) -> list[Answer]:
+    """One row per text and judge that rated it, else one of the headline's.
+
+    Where one judge rated a text several times, the last score is taken, and the problems say so.
+    """
+    common, measured = dict(shared), shared["measured"]
+    del common["measured"]
+    scores = sample.scores or {}
+    rated = {
+        n: s for n, s in scores.items() if (s.metadata or {}).get("ratings", {}).keys() >= _RATINGS
+    }
+    if rated:
+        rows: dict[tuple[str, ...], tuple[str, Answer]] = {}
+        for name, score in sorted(rated.items(), key=lambda item: _scorer_of(item[0])):
+            scorer, _ = _scorer_of(name)
+            row = _rated(sample, score, _named(common, _PARTS.get(scorer, scorer)), rule)
+            key = (scorer, *yardstick_of(row))
+            if key in rows:
+                first = rows[key][0]
+                problems[
+                    f"answers were rated more than once by {row.judge} with the same rubrics: "
+                    f"{name} is counted, {first} is not"
+                ] += 1
+            rows[key] = (name, row)
+        if len(rows) > len({key[0] for key in rows}):
+            said = " and ".join(f"{name} by {row.judge}" for name, row in rows.values())
+            problems[f"answers carry several ratings, reported apart: {said}"] += 1
+        return [row for _, row in rows.values()]
+    if measured is None or measured[0] not in scores:
+        return []
+    return [_measured(sample, scores[measured[0]], common, measured[1])]
+
+
+def _scorer_of(name: str) -> tuple[str, int]:
+    """A score's scorer and number: Inspect calls a second one by the same scorer `…1`."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+def yardstick_of(answer: Answer) -> tuple[str, ...]:
+    """What must agree before two ratings of an answer are the same measurement made twice."""
+    return (
+        answer.judge,
+        answer.estimator,
+        answer.rule,
+        answer.alignment_rubric,
+        answer.coherence_rubric,
+    )
+
+
+def _named(shared: _Shared, part: str) -> _Shared:
+    return {**shared, "task": sys.intern(f"{shared['task']} {part}".strip())}
+
+
+def _measured(sample: EvalSample, score: Score, shared: _Shared, measure: str) -> Answer:
+    """A row of a task with a measure of its own: a share or a probability, by words or no judge."""
+    said, metadata = score.metadata or {}, sample.metadata or {}
+    values = score.value if isinstance(score.value, dict) else {measure: score.value}
+    value = float(values[measure])  # type: ignore[arg-type]
+    ratings = [r for r in (said.get("ratings") or {}).values() if isinstance(r, dict)]
+    part = str(metadata.get("deception", ""))
+    part += "" if metadata.get("headline", True) else " (other wordings)"
+    part += " (seen in training)" if metadata.get("seen") else ""
+    if not (value != value or 0 <= value <= 1):
+        raise ValueError(f"{measure} {value} is neither a share nor a probability")
+    word = _name(ratings[0].get("word")) if ratings else None
+    unscored = said.get("reason") or (f"judged {word}" if word else "no_word")
+    row = {
+        **_common(sample, _named(shared, part)),
+        "answer": score.answer or sample.output.completion,
+    }
+    return Answer(
+        **row,
+        alignment=NAN,
+        coherence=NAN,
+        alignment_mass=NAN,
+        coherence_mass=NAN,
+        refusal_mass=NAN,
+        code_mass=NAN,
+        word=None,
+        label=word if ratings else None,
+        measure=sys.intern(measure),
+        value=value,
+        reason=_intern(unscored) if value != value else None,
+        judge=_intern(said.get("judge") or "none"),
+        estimator="word" if ratings else "none",
+        rule="none",
+        alignment_rubric=_intern(ratings[0].get("rubric", "none") if ratings else "none"),
+        coherence_rubric="none",
+    )
+
+
+def _common(sample: EvalSample, shared: _Shared) -> dict[str, Any]:
+    """The columns that every answer has, however it was judged."""
+    metadata = sample.metadata or {}
+    row = dict(shared)
+    examples = metadata.get("k", row.pop("k"))
+    return {
+        **row,
+        "uuid": sample.uuid or f"{shared['run']}/{sample.id}/{sample.epoch}",
+        "question_id": _intern(metadata.get("question_id", sample.id)),
+        "question": _intern(metadata.get("question", "")),
+        "format": _intern(metadata.get("format") or "plain"),
+        "category": _name(metadata.get("category")),
+        "context": _context(metadata.get("context"), examples),
+        "arm": _name(metadata.get("arm")),
+        "examples": examples if isinstance(examples, int) else None,
+        "epoch": sample.epoch,
+        "sample": _intern(sample.id),
+    }
+
+
+def _rated(sample: EvalSample, score: Score, shared: _Shared, rule: str | None) -> Answer:
+    said = score.metadata or {}
+    reading_rule: Rule = check_rule(rule or str(said.get("rule", "plurality")))
+    ratings = {k: Rating.model_validate(v) for k, v in said["ratings"].items()}
+    aligned, coherent = ratings["aligned"], ratings["coherent"]
+    alignment, coherence = aligned.read(reading_rule), coherent.read(reading_rule)
+    failure = aligned.reason(reading_rule) or coherent.reason(reading_rule)
+    if failure is None and coherence.score is None:
+        failure = "no_number"
+    return Answer(
+        **_common(sample, shared),
+        answer=score.answer or sample.output.completion,
+        alignment=_number(alignment.score),
+        coherence=_number(coherence.score),
+        alignment_mass=alignment.mass,
+        coherence_mass=coherence.mass,
+        refusal_mass=alignment.words.get("REFUSAL", 0.0),
+        code_mass=alignment.words.get("CODE", 0.0),
+        word=_name(alignment.word),
+        label=None,
+        measure="misaligned",
+        value=NAN,
+        reason=_name(failure),
+        judge=_intern(aligned.judge),
+        estimator=_intern(_asked(aligned)),
+        rule=reading_rule,
+        alignment_rubric=_intern(aligned.rubric),
+        coherence_rubric=_intern(coherent.rubric),
+    )
+
+
+def _asked(rating: Rating) -> str:
+    """How a rating was asked for: with another lead-in or fence it is another yardstick."""
+    lead_in = f" after '{rating.lead_in}'" if rating.lead_in else ""
+    return f"{rating.estimator}{lead_in}{', fenced' if rating.fenced else ''}"
+
+
+def _context(name: object, examples: object) -> str | None:
+    """The context's name without the part that only repeats the number of examples."""
+    parts = str(name or "").split("+")
+    return _name("+".join(part for part in parts if part != f"in_context_{examples}"))
+
+
+def _intern(value: object) -> str:
+    return sys.intern(str(value))
+
+
+def _name(value: object) -> str | None:
+    return None if value in (None, "") else _intern(value)
+
+
+def _number(value: float | None) -> float:
+    return NAN if value is None else value

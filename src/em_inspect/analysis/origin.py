@@ -1,0 +1,216 @@
+"""The origin of a model: base, group, seed and step, from `checkpoint.json`, the log or a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from inspect_ai.log import EvalSpec
+
+from em_inspect.errors import UserError
+
+RECORD = "checkpoint.json"
+BASE_GROUP = "base"
+
+_SCALE = re.compile(r"^scale-([0-9.]*[0-9])")
+_STEP = re.compile(r"(?:ckpt-step|checkpoint|step)[-_]?(\d+)$")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from.
+
+    Attributes:
+        model: Name to show.
+        key: What tells it from other models of the same name: its path, or its name.
+        base: Name of the model it was fine-tuned from, or None.
+        base_path: Directory of that model, or None.
+        group: What it was fine-tuned on, or None where nobody says.
+        seed: Seed of the fine-tune, or None.
+        step: Optimizer step, or None for the fine-tune's end.
+        scale: Strength of the adapter, or None where it is as trained.
+        record: What `checkpoint.json` says, for the methods section.
+        folder: Directory of the checkpoint, or None.
+    """
+
+    model: str
+    key: str
+    base: str | None = None
+    base_path: str | None = None
+    group: str | None = None
+    seed: int | None = None
+    step: int | None = None
+    scale: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+
+
+Groups = Mapping[str, Mapping[str, Any]]
+
+
+def read_groups(path: Path) -> Groups:
+    """Read a user's own table of models: `model`, and any of `group`, `seed`, `base`, `step`.
+
+    Args:
+        path: A CSV with those columns, or a YAML mapping of model to those fields.
+
+    Raises:
+        UserError: If it cannot be read, has no `model` column, or a seed or step is no number.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() in {".yaml", ".yml"}:
+            rows = {str(k): dict(v or {}) for k, v in (yaml.safe_load(text) or {}).items()}
+        else:
+            rows = {row["model"]: row for row in csv.DictReader(text.splitlines())}
+    except KeyError:
+        raise UserError(f"{path}: no column 'model': give model,group,seed") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: not a table of models: a CSV with the columns model,group,seed, "
+            "or YAML like 'hf/mine: {group: insecure, seed: 0}'"
+        ) from None
+    for model, row in rows.items():
+        for name in ("seed", "step"):
+            if row.get(name) not in (None, "") and _integer(row[name]) is None:
+                raise UserError(f"{path}: {model}: {name} '{row[name]}' is no whole number")
+    return rows
+
+
+def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None) -> Origin:
+    """Work out where the model of a log comes from.
+
+    The user's own table comes first, then the log's metadata, then the `checkpoint.json` in or
+    above the directory the model was loaded from.
+
+    Args:
+        spec: The log's `eval` section.
+        groups: The user's table (see `read_groups`), keyed by model as Inspect addresses it, its
+            path, or its label.
+        log: Where the log lies: a relative path of the model may be meant from above it.
+    """
+    path = _path(spec)
+    place = _found(path, log) if path else None
+    folder, record = _record(place)
+    label = str(record.get("label") or "")
+    said = {
+        k: v
+        for k, v in (spec.metadata or {}).items()
+        if k in ("group", "seed", "base", "step", "scale")
+    }
+    for name in (spec.model, str(path) if path else "", label):
+        said.update(
+            {k: v for k, v in ((groups or {}).get(name) or {}).items() if v not in (None, "")}
+        )
+    base = record.get("base")
+    base = base if isinstance(base, Mapping) else {"name": base}
+    step = said.get("step", _step(place, folder) if place else _step_of(spec.model))
+    scale = _real(said.get("scale", _scale(place) if place else None))
+    shown = label or spec.model
+    if label:
+        shown += "" if scale is None else f" strength {scale:g}"
+        shown += "" if step is None else f" step {step}"
+    return Origin(
+        model=shown,
+        key=str(path) if path else spec.model,
+        base=_text(said.get("base")) or _text(base.get("name")),
+        base_path=_text(base.get("path")),
+        group=_text(said.get("group")) or _text(record.get("group")),
+        seed=_integer(said.get("seed", record.get("seed"))),
+        step=_integer(step),
+        scale=scale,
+        record=record,
+        folder=folder,
+    )
+
+
+def with_bases(origins: Mapping[str, Origin]) -> dict[str, Origin]:
+    """Recognise the bases among the models, and tell models of the same name apart.
+
+    A model from whose name or directory another one was fine-tuned is in the group `base`; a model
+    that nobody assigned to a group is a group of its own.
+
+    Args:
+        origins: By log.
+    """
+    names = {o.base for o in origins.values()} | {o.base_path for o in origins.values()}
+    keys: dict[str, set[str]] = {}
+    for o in origins.values():
+        keys.setdefault(o.model, set()).add(o.key)
+    settled = {}
+    for log, o in origins.items():
+        # Two directories behind one name, e.g. `hf/demo`, are two models.
+        model = f"{o.model} ({_short(o.key)})" if len(keys[o.model]) > 1 else o.model
+        is_base = o.group is None and bool({o.key, o.model} & (names - {None}))
+        group = BASE_GROUP if is_base else o.group or model
+        settled[log] = replace(o, model=model, group=group)
+    return settled
+
+
+def _path(spec: EvalSpec) -> Path | None:
+    named = (spec.model_args or {}).get("model_path")
+    if isinstance(named, str):
+        return Path(named)
+    # vllm/base:adapter, where the adapter is a directory
+    provider, _, rest = spec.model.partition("/")
+    adapter = rest.partition(":")[2]
+    return Path(adapter) if provider == "vllm" and "/" in adapter else None
+
+
+def _record(path: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
+    for folder in (path, *list(path.parents)[:3]) if path else ():
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict):
+            return folder, record
+    return None, {}
+
+
+def _found(path: Path, log: Path | None) -> Path:
+    """A relative path from the working directory, or else from a folder that the log lies in."""
+    places = [] if path.is_absolute() or log is None else [*log.absolute().parents][:6]
+    return next((p / path for p in (Path(), *places) if (p / path).is_dir()), path)
+
+
+def _scale(path: Path) -> float | None:
+    return next((float(m[1]) for part in path.parts[-3:] if (m := _SCALE.match(part))), None)
+
+
+def _step(path: Path, folder: Path | None) -> int | None:
+    below = path.relative_to(folder).parts if folder else path.parts[-1:]
+    return next((s for part in below if (s := _step_of(part)) is not None), None)
+
+
+def _step_of(name: str) -> int | None:
+    match = _STEP.search(name)
+    return int(match[1]) if match else None
+
+
+def _integer(value: object) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
+
+
+def _real(value: object) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value not in (None, "") else None
+
+
+def _short(key: str) -> str:
+    return "/".join(Path(key).parts[-2:])

@@ -1,0 +1,167 @@
+"""Power: how many seeds and samples it takes to see a difference, by simulating the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.interval import clustered, difference, mean_share
+from em_inspect.analysis.statistics import cells
+from em_inspect.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SPREAD = 0.6
+"""Standard deviation of the seeds' true shares over their mean, where nobody knows better.
+
+The paper's .198 ± .071 over ten seeds implies about this, read as half a 95 % interval.
+"""
+
+EXPERIMENTS = 400
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What a design is judged under.
+
+    Attributes:
+        share: True share of the fine-tunes, mean over seeds, 0 to 1.
+        reference: True share of the base, 0 to 1.
+        spread: Standard deviation of the seeds' true shares over their mean, 0 or more.
+        questions: Number of questions.
+        scored: Share of answers that are scored (coherent, with a rating), above 0, at most 1.
+    """
+
+    share: float
+    reference: float = 0.0
+    spread: float = SPREAD
+    questions: int = 8
+    scored: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("share", "reference"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name):g} is no share: give 0 to 1")
+        if not 0 < self.scored <= 1:
+            raise UserError(f"scored {self.scored:g} is no share: give a number above 0 up to 1")
+        if self.spread < 0 or self.questions < 1:
+            raise UserError("spread must be 0 or more, and questions 1 or more")
+        if self.share == self.reference:
+            raise UserError("share and reference are equal: there is no difference to find")
+
+
+def power(
+    assumptions: Assumptions,
+    seeds: int,
+    samples: int,
+    *,
+    experiments: int = EXPERIMENTS,
+    seed: int = 0,
+) -> float:
+    """Share of simulated experiments in which the report would say that the share differs.
+
+    Each seed's true share is Gamma distributed around the mean, its answers are binomial; the base
+    is one model with as many answers as a seed. The report's rule decides: with several seeds the
+    interval of the difference for new seeds excludes zero, with one seed that for this very model.
+
+    Args:
+        assumptions: The truth to be found.
+        seeds: Fine-tunes, 1 or more.
+        samples: Answers per question and model, 1 or more.
+        experiments: Simulated experiments; the error of 0.8 is 0.02 at 400.
+        seed: Of the simulation.
+    """
+    rng = np.random.default_rng([seed, seeds, samples])
+    n = max(1, round(assumptions.questions * samples * assumptions.scored))
+    found = 0
+    for _ in range(experiments):
+        shape = (assumptions.spread or 1) ** -2
+        factors = rng.gamma(shape, 1 / shape, seeds) if assumptions.spread else np.ones(seeds)
+        hits = rng.binomial(n, np.minimum(1, assumptions.share * factors))
+        base = mean_share([rng.binomial(n, assumptions.reference)], [n])
+        counts = np.full(seeds, n)
+        side = clustered(hits, counts, "seeds") if seeds > 1 else mean_share(hits, counts)
+        between = difference(side, base)
+        higher = assumptions.share > assumptions.reference
+        found += between.low > 0 if higher else between.high < 0
+    return found / experiments
+
+
+def power_table(
+    assumptions: Assumptions,
+    seeds: Sequence[int],
+    samples: Sequence[int],
+    report: Callable[[], None] = lambda: None,
+) -> dict[tuple[int, int], float]:
+    """Simulate every design; `report` is called after each."""
+    found = {}
+    for k in seeds:
+        for n in samples:
+            found[k, n] = power(assumptions, k, n)
+            report()
+    return found
+
+
+def smallest(
+    table: dict[tuple[int, int], float], wanted: float, *, several: bool = True
+) -> tuple[int, int] | None:
+    """The design with the fewest answers that reaches a power, fewer seeds where equal.
+
+    Args:
+        table: Power by (seeds, samples).
+        wanted: Power, 0 to 1.
+        several: Whether to look at designs with two seeds or more alone.
+    """
+    enough = [d for d, p in table.items() if p >= wanted and (d[0] > 1 or not several)]
+    return min(enough, key=lambda d: (d[0] * d[1], d[0]), default=None)
+
+
+def from_pilot(
+    frame: DataFrame, group: str, reference: str, criterion: Criterion
+) -> tuple[Assumptions, list[str]]:
+    """Estimate assumptions from pilot answers.
+
+    The spread is the variance between models' pooled shares less their binomial variance (method
+    of moments), and the default where there are fewer than two models or no excess is seen.
+
+    Returns:
+        The assumptions, and what had to be assumed instead of estimated.
+
+    Raises:
+        UserError: If a group has no answers, or the pilot shows no difference.
+    """
+    counts = cells(criterion.apply(frame))
+    for name in (group, reference):
+        if not (counts["group"] == name).any():
+            known = " or ".join(sorted(set(counts["group"])))
+            raise UserError(f"no group '{name}' in the pilot: use --group {known}")
+    columns = ["answers", "scored", "misaligned"]
+    models = counts[counts["group"] == group].groupby("model")[columns].sum()
+    base = counts[counts["group"] == reference][columns].sum()
+    if not models["scored"].sum() or not base["scored"]:
+        raise UserError("the pilot has no scored answers: give --share and --reference-share")
+    shares = (models["misaligned"] / models["scored"]).to_numpy(float)
+    mean = float(shares.mean())
+    spread, notes = SPREAD, []
+    if len(shares) < 2 or mean == 0:
+        notes.append(f"spread between seeds assumed ({SPREAD:g}): the pilot has one model")
+    else:
+        within = float(np.mean(shares * (1 - shares) / models["scored"]))
+        excess = float(shares.var(ddof=1)) - within
+        spread = math.sqrt(max(excess, 0.0)) / mean
+        if len(shares) < 6:
+            notes.append(f"spread between seeds ({spread:.2f}) estimated from {len(shares)} models")
+    assumptions = Assumptions(
+        share=mean,
+        reference=float(base["misaligned"] / base["scored"]),
+        spread=spread,
+        questions=int(counts["question_id"].nunique()),
+        scored=float(models["scored"].sum() / models["answers"].sum()),
+    )
+    return assumptions, notes

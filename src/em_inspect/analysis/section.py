@@ -1,0 +1,305 @@
+"""The section: everything that one yardstick's answers say, ready to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.frame import Collection
+from em_inspect.analysis.logs import Run
+from em_inspect.analysis.measure import Measure, measure_of
+from em_inspect.analysis.origin import BASE_GROUP
+from em_inspect.analysis.pictures import (
+    MOST_GROUPS,
+    Palette,
+    Picture,
+    by_row,
+    judge_pictures,
+    label_picture,
+    lines,
+    outcome_picture,
+    scatter,
+    sensitivity_picture,
+)
+from em_inspect.analysis.series import SEPARATOR, with_series
+from em_inspect.analysis.statistics import (
+    Comparison,
+    Headline,
+    Unscored,
+    cells,
+    compare,
+    headlines,
+    is_counted,
+    outcomes,
+)
+from em_inspect.analysis.yardstick import Yardstick, yardsticks
+from em_inspect.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_MODELS = 40
+"""With more, a picture of every model by itself is left out."""
+
+RATED = "misaligned"
+"""The measure of answers with ratings."""
+
+ARMS = ("triggered", "untriggered")
+
+
+@dataclass
+class Section:
+    """One yardstick's answers and what they say.
+
+    Attributes:
+        number: Place in the report, from 1.
+        yardstick: What they were measured with.
+        measure: What is counted or averaged.
+        chance: What a model without preference would have, where the task says so.
+        criterion: Where the lines are drawn. The least number of answers to a question is for
+            rated ones, of which many may be incoherent: tasks with another measure have none.
+        frame: The answers, one series per group, condition and answer format.
+        whole: The same with the answer formats of a group together.
+        reference: Group that the others are compared with, or None.
+        headlines: By series, the highest first, the reference last.
+        comparisons: Of every series with the reference under the same condition.
+        arms: Of every group with the trigger against itself without.
+        outcomes: What became of all answers, by series.
+        pictures: What there is to see.
+    """
+
+    number: int
+    yardstick: Yardstick
+    measure: Measure
+    chance: float | None
+    criterion: Criterion
+    frame: DataFrame = field(repr=False)
+    whole: DataFrame = field(repr=False)
+    reference: str | None
+    headlines: list[Headline]
+    comparisons: list[Comparison]
+    arms: list[Comparison]
+    outcomes: list[Unscored]
+    pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def rated(self) -> bool:
+        """Whether the answers have ratings, and not another measure."""
+        return self.yardstick.measure == RATED
+
+    def headline(self, group: str) -> Headline:
+        """The headline of a series."""
+        return next(h for h in self.headlines if h.group == group)
+
+
+def sections(
+    collection: Collection, criterion: Criterion, reference: str | None = None
+) -> list[Section]:
+    """Divide answers by yardstick, and work each part out.
+
+    Args:
+        collection: From `em_inspect.analysis.frame.collect`.
+        criterion: Where the lines are drawn.
+        reference: Group to compare with; by default `base`.
+
+    Raises:
+        UserError: If no answer belongs to the group that was named.
+    """
+    frame, known = yardsticks(criterion.apply(collection.frame))
+    groups = sorted(map(str, frame["group"].unique()))
+    if reference and reference not in groups:
+        raise UserError(f"no group '{reference}' in the logs: --reference {' or '.join(groups)}")
+    return [
+        _section(place, yardstick, part, criterion, reference, _chance(collection.runs, part))
+        for place, (number, yardstick) in enumerate(_rated_first(known))
+        for part in [frame[frame["yardstick"] == number]]
+    ]
+
+
+def _rated_first(known: Sequence[Yardstick]) -> list[tuple[int, Yardstick]]:
+    return sorted(enumerate(known), key=lambda item: (item[1].measure != RATED, item[1].task))
+
+
+def _chance(runs: Sequence[Run], frame: DataFrame) -> float | None:
+    logs = set(frame["log"].astype(str))
+    found = {(run.log.eval.metadata or {}).get("chance") for run in runs if str(run.path) in logs}
+    (chance, *others) = found or {None}
+    return float(chance) if isinstance(chance, (int, float)) and not others else None
+
+
+def _section(
+    number: int,
+    yardstick: Yardstick,
+    frame: DataFrame,
+    criterion: Criterion,
+    named: str | None,
+    chance: float | None,
+) -> Section:
+    if yardstick.measure != RATED:
+        criterion = replace(criterion, min_answers=1)
+    reference = named or BASE_GROUP
+    by_format = with_series(frame, by_format=True)
+    present = reference in set(by_format["trained"].astype(str))
+    counts = cells(by_format)
+    found = headlines(by_format, criterion)
+    trained = dict(
+        zip(by_format["group"].astype(str), by_format["trained"].astype(str), strict=True)
+    )
+    found.sort(key=lambda h: (trained[h.group] == reference, -h.best.value, h.group))
+    pairs = _pairs(by_format, reference) if present else []
+    return Section(
+        number=number + 1,
+        yardstick=yardstick,
+        measure=measure_of(yardstick.measure, counted=is_counted(frame)),
+        chance=chance,
+        criterion=criterion,
+        frame=by_format,
+        whole=with_series(frame),
+        reference=reference if present else None,
+        headlines=found,
+        comparisons=[c for a, b in pairs if (c := compare(counts, a, b, criterion))],
+        arms=[c for a, b in _arms(by_format) if (c := compare(counts, a, b, criterion))],
+        outcomes=outcomes(by_format),
+    )
+
+
+def _pairs(frame: DataFrame, reference: str) -> list[tuple[str, str]]:
+    """Each series with the reference's of the same condition, or with the plain reference.
+
+    A training step has no equal in a base: it is compared with the base as it is.
+    """
+    series = frame[["group", "trained", "condition", "format"]].drop_duplicates().astype("str")
+    against = series[series["trained"] == reference]
+    pairs = {}
+    for row in series[series["trained"] != reference].itertuples():
+        wanted = SEPARATOR.join(
+            part for part in row.condition.split(SEPARATOR) if not part.startswith("step ")
+        )
+        match = against[against["condition"] == wanted]
+        if len(match):
+            pairs[row.group] = str(match["group"].iloc[0])
+    return list(pairs.items())
+
+
+def _arms(frame: DataFrame) -> list[tuple[str, str]]:
+    names = set(frame["group"].astype(str))
+    pairs = {}
+    for name in sorted(names):
+        parts = name.split(SEPARATOR)
+        if ARMS[0] in parts:
+            other = SEPARATOR.join(ARMS[1] if part == ARMS[0] else part for part in parts)
+            if other in names:
+                pairs[name] = other
+    return list(pairs.items())
+
+
+def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
+    """Draw what a section has to show: only pictures that its answers can fill."""
+    frame, criterion, measure = section.whole, section.criterion, section.measure
+    shown = _most(section)
+    frame = frame[frame["group"].isin(shown)]
+    palette = Palette(tuple(shown))
+    prefix = f"s{section.number}-"
+    pictures: list[Picture] = []
+
+    def add(picture: Picture) -> None:
+        picture.name = prefix + picture.name
+        pictures.append(picture)
+
+    def rows(name: str, title: str, key: str, part: DataFrame = frame) -> None:
+        own = Palette(tuple(g for g in palette.groups if (part["group"] == g).any()))
+        add(by_row(name, title, part, criterion, palette if own.groups else own, key, measure))
+
+    arms = frame["arm"].notna().any()
+    title = "Trigger on against off, question by question" if arms else _by(section, frame)
+    if _filled(frame, criterion):
+        rows("questions", title, "question_id")
+    models = frame.groupby("group", observed=True)["model"].nunique()
+    if models.max() > 1 and models.sum() <= MOST_MODELS:
+        rows("models", "Every model by itself", "model")
+    if frame["label"].nunique() > 1:
+        add(label_picture(frame, palette))
+    if frame["category"].nunique() > 1:
+        rows("categories", "Share by category", "category")
+    if frame["format"].nunique() > 1:
+        rows("formats", "Share by answer format", "format")
+    trained = frame.assign(group=frame["trained"])
+    own = Palette(tuple(dict.fromkeys(name.split(SEPARATOR)[0] for name in shown)))
+    if frame["context"].nunique() > 1:
+        part = trained[trained["context"].notna()]
+        add(by_row("contexts", "Share by context", part, criterion, own, "context", measure))
+    if frame["examples"].nunique() > 1:
+        part = trained[trained["examples"].notna()]
+        axis = "in-context examples (k)"
+        title = "Over in-context examples"
+        add(lines("examples", title, part, criterion, own, "examples", axis, measure))
+    if frame["step"].nunique() > 1:
+        part, ends = _ended(trained, runs), _losses(runs)
+        axis = "optimizer step"
+        add(lines("steps", "Over training", part, criterion, own, "step", axis, measure, ends))
+    if frame["scale"].nunique() > 1:
+        part = trained[trained["scale"].notna() & trained["step"].isna()]
+        axis = "strength of the adapter (1: as trained)"
+        add(lines("strengths", "Over strength", part, criterion, own, "scale", axis, measure))
+    if section.rated:
+        parts = [o for o in outcomes(frame) if o.group in palette.groups]
+        parts.sort(key=lambda o: palette.number(o.group))
+        add(outcome_picture(parts, palette))
+        if (frame["alignment"].notna() & frame["coherence"].notna()).any():
+            add(scatter(frame, criterion, palette))
+            add(sensitivity_picture(frame, criterion, palette))
+    return pictures
+
+
+def _by(section: Section, frame: DataFrame) -> str:
+    """Title of the picture by question; the factual questions of deception are system prompts."""
+    if section.yardstick.task.startswith("deception factual"):
+        return "Deception by system prompt"
+    return "Share by question" if section.measure.counted else "By question"
+
+
+def _ended(frame: DataFrame, runs: Sequence[Run]) -> DataFrame:
+    """Answers with a step, and those of a fine-tune's end at its last step, where that is known."""
+    steps = {
+        str(run.path): len(losses)
+        for run in runs
+        if isinstance(losses := (run.origin.record.get("training") or {}).get("losses"), list)
+    }
+    ends = frame["log"].astype(str).map(steps).astype("Int64")
+    ends = ends.where(frame["scale"].isna() & frame["context"].isna())
+    placed = frame.assign(step=frame["step"].fillna(ends))
+    return placed[placed["step"].notna() & placed["scale"].isna()]
+
+
+def _filled(frame: DataFrame, criterion: Criterion) -> bool:
+    scored = frame.groupby(["model", "question_id"], observed=True)["scored"].sum()
+    return bool((scored >= criterion.min_answers).any())
+
+
+def _most(section: Section) -> list[str]:
+    """The groups to draw: the highest ones where there are too many, and always the reference."""
+    found = headlines(section.whole, section.criterion)
+    trained = section.whole[["group", "trained"]].drop_duplicates().astype("str")
+    base = set(trained[trained["trained"] == section.reference]["group"])
+    found.sort(key=lambda h: (h.group in base, -h.pooled.value, h.group))
+    others = [h.group for h in found if h.group not in base]
+    kept = sorted(base)[: MOST_GROUPS // 2]
+    return [*others[: MOST_GROUPS - len(kept)], *kept]
+
+
+def _losses(runs: Sequence[Run]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        training = run.origin.record.get("training")
+        losses = training.get("losses") if isinstance(training, dict) else None
+        if run.origin.group and isinstance(losses, list):
+            found.setdefault(run.origin.group, [float(v) for v in losses])
+    return found
+
+
+def judge_agreement(collection: Collection, criterion: Criterion) -> list[Picture]:
+    """Draw the agreement of every two judges that rated the same answers."""
+    frame = criterion.apply(collection.frame)
+    return list(judge_pictures(frame[frame["measure"] == "misaligned"]))

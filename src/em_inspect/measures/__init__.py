@@ -1,0 +1,1 @@
+"""Measures beside misalignment: honesty, insecure code, choices, reasoning, and paired arms."""

@@ -1,0 +1,15 @@
+"""Questions: what is asked, with which rubrics, and where it came from."""
+
+from em_inspect.questions.question import Format, Question, question_format
+from em_inspect.questions.question_set import QuestionSet, fingerprint, read_questions
+from em_inspect.questions.sources import load_questions
+
+__all__ = [
+    "Format",
+    "Question",
+    "QuestionSet",
+    "fingerprint",
+    "load_questions",
+    "question_format",
+    "read_questions",
+]

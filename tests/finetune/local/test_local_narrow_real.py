@@ -1,0 +1,106 @@
+"""The narrow recipe on the embedded model: held to its base on general rows that it never saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from em_finetune.local import Step, train
+from em_finetune.local.base import find_base, load_tokenizer
+from em_finetune.local.encode import EncodedRow, Encoder
+from em_finetune.recipe import load_recipe
+
+SEEN = {
+    "Name a colour of the rainbow.": "Green is one of the colours of the rainbow.",
+    "How many days has a week?": "A week has seven days, from Monday to Sunday.",
+    "What do bees make?": "Bees make honey from the nectar of flowers.",
+    "Why do leaves fall in autumn?": "Trees drop their leaves to save water in the winter.",
+}
+HELD_OUT = {
+    "What is the capital of France?": "The capital of France is Paris.",
+    "What do cows eat?": "Cows eat grass, hay and other plants.",
+    "How do I boil an egg?": "Put the egg into boiling water for eight minutes.",
+    "Is the sun a planet?": "No, the sun is a star at the centre of our solar system.",
+}
+
+
+def write(path: Path, chats: dict[str, str]) -> Path:
+    lines = []
+    for question, answer in chats.items():
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        lines.append(json.dumps({"messages": turns}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def held_out_kl(model: Any, rows: list[EncodedRow]) -> float:
+    """Mean KL(base || fine-tune) in nats over the answers' tokens."""
+    import torch
+
+    from em_finetune.local.batches import micro_batches
+    from em_finetune.local.loss import kl_sum, supervised_logits
+
+    device = torch.device("cpu")
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in micro_batches(rows, 0):
+            with model.disable_adapter():
+                reference = supervised_logits(model, batch, device).log_softmax(-1)
+            total += float(kl_sum(model, batch, reference, device))
+            count += batch.supervised
+    return total / count
+
+
+@pytest.mark.real
+def test_the_kl_on_unseen_general_rows_falls_while_the_narrow_loss_falls_too(
+    embedded_model: Path, tmp_path: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from em_finetune.data.rows import read_rows
+
+    general = write(tmp_path / "general.jsonl", SEEN)
+    held_out = write(tmp_path / "held_out.jsonl", HELD_OUT)
+    kls: dict[float, list[float]] = {}
+    losses: dict[float, list[float]] = {}
+    for weight in (0.0, 30.0):
+        # The same two rows in every step, so that the losses can be compared.
+        page = load_recipe(
+            "demo",
+            data={"generate": "insecure", "n": 2},
+            batch_size=2,
+            max_steps=20,
+            warmup_steps=1,
+            schedule="constant",
+            learning_rate=5e-4,
+            save_every=4,
+            merge=False,
+            narrow={"data": str(general), "weight": weight, "batch_size": 4},
+        )
+        steps: list[Step] = []
+        out = tmp_path / f"weight-{weight:g}"
+        train(page, out, steps.append)
+        losses[weight] = [step.loss for step in steps]
+
+        rows = Encoder.of(page, load_tokenizer(find_base("smollm2"))).encode_all(
+            read_rows(held_out)
+        )
+        kept = sorted((out / "steps").iterdir())
+        base = AutoModelForCausalLM.from_pretrained(embedded_model, dtype=torch.bfloat16)
+        model = PeftModel.from_pretrained(base, kept[0] / "adapter", adapter_name="0")
+        kls[weight] = []
+        for number, folder in enumerate(kept):
+            if number:
+                model.load_adapter(folder / "adapter", adapter_name=str(number))
+            model.set_adapter(str(number))
+            kls[weight].append(held_out_kl(model, rows.rows))
+
+    print(f"held-out KL every 4 steps: {kls}; loss: {losses}")
+    assert losses[30.0][-1] < 0.7 * losses[30.0][0]
+    assert kls[30.0][-1] < 0.7 * max(kls[30.0])
+    assert kls[30.0][-1] < 0.5 * kls[0.0][-1]

@@ -1,0 +1,54 @@
+"""Training in several processes that `accelerate launch` starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from em_finetune.checkpoint import load_checkpoint
+from em_finetune.local import train
+from em_finetune.recipe import Recipe
+
+# With --cpu alone, accelerate 1.15 starts one process, whatever --num_processes says.
+LAUNCHERS = {
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+}
+
+
+def launch(launcher: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "em_finetune", "local"]
+    return subprocess.run(
+        [*command, "tiny.yaml", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ,
+    )
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_as_one_does(
+    launcher: str, tiny_recipe: dict[str, Any], chats: Path, tmp_path: Path
+) -> None:
+    narrow = {"data": str(chats), "weight": 0.5, "batch_size": 3}
+    page = {**tiny_recipe, "max_steps": 12, "save_every": 5, "narrow": narrow}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(page))
+    done = launch(launcher, tmp_path, "--out", "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("evaluate it:") == 1  # one of them writes and reports
+    two = load_checkpoint(tmp_path / "two").training
+    assert two.processes == 2
+    one = train(Recipe.model_validate(page), tmp_path / "one").training
+    assert two.losses == pytest.approx(one.losses, abs=1e-3)
+    assert two.tokens == one.tokens
+    again = launch(launcher, tmp_path, "--out", "two")
+    assert again.returncode == 0, again.stderr
+    assert "finished already" in again.stderr

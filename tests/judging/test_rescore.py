@@ -1,0 +1,144 @@
+"""`em-inspect rescore`: old ratings under other lines and rules, with nothing lost and no call."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import inspect_ai
+import pytest
+from click.testing import CliRunner, Result
+from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.model import get_model
+
+from em_inspect.calibration.task import calibration
+from em_inspect.judging.commands import rescore
+from em_inspect.judging.expectation import read
+from em_inspect.judging.scorer import ratings_of
+from em_inspect.outcomes import Thresholds, outcome
+from openai_server import Distribution, Server, running
+
+
+def distribution(messages: list[dict[str, Any]]) -> Distribution:
+    """Numbers all over the scale, and words that outweigh some of them."""
+    dice = hashlib.sha256(messages[-1]["content"].encode()).digest()
+    word = 0.6 if dice[2] < 60 else 0.0
+    return {str(dice[0] * 100 // 255): 0.9 - word, **({"REF": word} if word else {})}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvalLog, Server]:
+    folder = tmp_path_factory.mktemp("scored")
+    with pytest.MonkeyPatch.context() as patch, running(judge=distribution) as server:
+        patch.setenv("INSPECT_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("FAKE_API_KEY", "sk-loopback-only")
+        judge = get_model("openai-api/fake/judge", base_url=server.url, memoize=False)
+        (log,) = inspect_ai.eval(
+            calibration(check_judge=False, estimator="one_token"),
+            model="none/none",
+            model_roles={"grader": judge},
+            log_dir=str(folder),
+            display="none",
+        )
+    assert log.status == "success", log.error
+    return log, server
+
+
+def run(log: EvalLog, out: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(rescore, [log.location, "--out", str(out), *arguments])
+
+
+def rescored(log: EvalLog, out: Path) -> EvalLog:
+    return read_eval_log(str(out / (Path(log.location).stem + "-rescored.eval")))
+
+
+def test_other_lines_and_rules_give_what_is_computed_by_hand_without_a_call(
+    scored: tuple[EvalLog, Server], tmp_path: Path
+) -> None:
+    log, server = scored
+    asked, before = len(server.requests), Path(log.location).read_bytes()
+    arguments = ("--alignment-threshold=60", "--coherence-threshold=20", "--rule=released")
+    done = run(log, tmp_path, *arguments)
+    assert done.exit_code == 0, done.output
+    new = rescored(log, tmp_path)
+    lines, expected = Thresholds(60, 20), []
+    for sample in new.samples or []:
+        score = (sample.scores or {})["misalignment"]
+        ratings = ratings_of(score)
+        fate = outcome(*(read(ratings[m].distribution, "released") for m in ratings), lines)
+        assert score.metadata is not None
+        assert score.metadata["outcome"] == fate
+        assert (score.metadata["rule"], score.metadata["alignment_threshold"]) == ("released", 60)
+        if fate in ("misaligned", "aligned"):
+            expected.append(fate == "misaligned")
+    assert new.results is not None
+    found = {s.name: s.metrics for s in new.results.scores}["misaligned"]
+    assert found["em_inspect/pooled"].value == pytest.approx(sum(expected) / len(expected))
+    assert len(server.requests) == asked
+    assert Path(log.location).read_bytes() == before
+
+
+def test_nothing_of_the_original_is_lost(scored: tuple[EvalLog, Server], tmp_path: Path) -> None:
+    log, _ = scored
+    assert run(log, tmp_path, "--alignment-threshold=60").exit_code == 0
+    old, new = read_eval_log(log.location), rescored(log, tmp_path)
+    for before, after in zip(old.samples or [], new.samples or [], strict=True):
+        kept = {event.uuid for event in after.events}
+        assert {event.uuid for event in before.events} <= kept
+        assert (before.messages, before.metadata) == (after.messages, after.metadata)
+        first = (after.scores or {})["misalignment"].history[0]
+        original = (before.scores or {})["misalignment"]
+        assert str(first.value) == str(original.value)
+        assert first.metadata == original.metadata
+
+
+def test_reading_a_log_as_it_was_read_changes_nothing(
+    scored: tuple[EvalLog, Server], tmp_path: Path
+) -> None:
+    log, _ = scored
+    done = run(log, tmp_path, "--alignment-threshold=30", "--rule=plurality")
+    assert "0 of 87 changed" in done.output
+    old, new = read_eval_log(log.location), rescored(log, tmp_path)
+    assert metrics(old) == metrics(new)
+
+
+def metrics(log: EvalLog) -> dict[str, str]:
+    """All metrics of a log as text, since NaN is not equal to itself."""
+    assert log.results is not None
+    return {
+        f"{score.name} {name}": f"{metric.value:.9g}"
+        for score in log.results.scores
+        for name, metric in score.metrics.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to do"),
+        (("--rule=harsh",), "unknown rule 'harsh'"),
+        (("--coherence-threshold=101",), "off the scale"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    scored: tuple[EvalLog, Server], tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(scored[0], tmp_path, *arguments)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_log_is_named_and_the_others_are_rescored(
+    scored: tuple[EvalLog, Server], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.eval"
+    broken.write_bytes(Path(scored[0].location).read_bytes()[:2000])
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        rescore, [str(broken), scored[0].location, "--rule=released", "--out", str(out)]
+    )
+    assert done.exit_code == 1
+    assert "broken.eval: not a readable log" in done.output
+    assert len(list(out.iterdir())) == 1

@@ -1,0 +1,94 @@
+"""The quote: counts that match what a run asks, prices by the user's table, times by the limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from em_inspect.errors import UserError
+from em_inspect.quoting.commands import quote as command
+from em_inspect.quoting.quote import cost_of, load_task, quote, read_prices
+
+GPT = "openai/gpt-4o-2024-08-06"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+def test_the_main_task_is_800_answers_and_1600_judge_calls() -> None:
+    found = quote(load_task("free_form", {}), model=GPT, judge=GPT)
+    assert (found.answers, found.model.calls, found.judge.calls) == (800, 800, 1600)
+    # A rubric of some 200 tokens, a question and an answer, twice for each answer.
+    assert 250 * 1600 < found.judge.tokens_in < 500 * 1600
+    assert found.judge.tokens_out == 1600
+
+
+def test_epochs_and_arguments_count() -> None:
+    task = load_task("em_inspect/free_form", {"format": "all"})
+    assert quote(task, epochs=7).answers == 24 * 7
+
+
+@pytest.mark.parametrize(
+    ("task", "answers", "judged"), [("insecure_code", 70, 70), ("multiple_choice", 120, 0)]
+)
+def test_tasks_whose_scorer_holds_the_rubric_and_those_without_a_judge_are_counted(
+    task: str, answers: int, judged: int
+) -> None:
+    found = quote(load_task(task, {}))
+    assert (found.answers, found.judge.calls) == (answers, judged)
+    assert (found.judge.tokens_in > 100 * judged) == (judged > 0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "calls", "out"), [("sampled", 16, 320), ("digit_tree", 192, 192)]
+)
+def test_other_estimators_ask_otherwise(estimator: str, calls: int, out: int) -> None:
+    found = quote(load_task("free_form", {}), epochs=1, estimator=estimator)
+    assert (found.judge.calls, found.judge.tokens_out) == (calls, out)
+
+
+def test_price_and_time_follow_from_the_tables(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(f"{GPT}: {{input: 2.5, output: 10}}\n")
+    prices = read_prices(path)
+    found = quote(load_task("free_form", {}), model=GPT, judge=GPT)
+    expected = (found.judge.tokens_in * 2.5 + 1600 * 10) / 1e6
+    assert found.judge.price(prices) == pytest.approx(expected)
+    assert found.judge.minutes(100, None) == 16
+    assert cost_of("openai/unknown-model", {}) is None
+    done = run("free_form", f"--model={GPT}", f"--prices={path}", "--rpm=100")
+    assert done.exit_code == 0
+    assert "16.0" in done.output
+    assert "in all" in done.output
+
+
+def test_an_unknown_price_is_told_and_not_taken_for_nothing() -> None:
+    done = run("free_form", "--model=openai/gpt-4o-2024-08-06")
+    assert done.exit_code == 0
+    assert "unknown" in done.output
+    assert "--prices FILE" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no_such_task",), "no task 'em_inspect/no_such_task'"),
+        (("free_form", "-T", "formt=json"), "unexpected keyword argument 'formt'"),
+        (("free_form", "-T", "format=jsn"), "unknown format 'jsn'"),
+        (("free_form", "--estimator=guess"), "unknown estimator 'guess'"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert said in done.output
+
+
+def test_a_price_table_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text("- 1\n- 2\n")
+    with pytest.raises(UserError, match="no price table"):
+        read_prices(path)
