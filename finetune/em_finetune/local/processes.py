@@ -75,11 +75,17 @@ def _launched_size() -> int:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that were launched together, if there are several."""
+    """Join the processes that were launched together, if there are several.
+
+    Q: Why import torch.distributed.nn first? A: Its functions keep the group of the moment of
+    their import as a default. Imported later, as peft does, they would keep this group alive when
+    it is destroyed, and a thread of gloo's that outlives the interpreter ends it with SIGABRT.
+    """
     if _launched_size() == 1:
         yield ALONE
         return
     import torch.distributed as dist
+    import torch.distributed.nn  # noqa: F401
 
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

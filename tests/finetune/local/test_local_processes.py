@@ -17,7 +17,10 @@ from em_finetune.recipe import Recipe
 
 # With --cpu alone, accelerate 1.15 starts one process, whatever --num_processes says.
 LAUNCHERS = {
-    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+    "accelerate": [
+        *["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+        *["--main_process_port", "0"],  # any that is free
+    ],
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
 }
 
@@ -52,3 +55,31 @@ def test_two_processes_train_as_one_does(
     again = launch(launcher, tmp_path, "--out", "two")
     assert again.returncode == 0, again.stderr
     assert "finished already" in again.stderr
+
+
+LEAVE = """
+import os
+import torch
+from em_finetune.local.processes import processes
+
+with processes(torch.device("cpu")) as together:
+    import torch.distributed.nn.functional  # as peft does once a group exists
+    together.add_up([torch.ones(3)], [1.0])
+tasks = "/proc/self/task"
+print([open(f"{tasks}/{task}/comm").read().strip() for task in os.listdir(tasks)])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux only")
+def test_nothing_of_the_group_is_left_when_the_interpreter_ends(tmp_path: Path) -> None:
+    script = tmp_path / "leave.py"
+    script.write_text(LEAVE)
+    done = subprocess.run(
+        [sys.executable, "-m", *LAUNCHERS["torchrun"], str(script)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("python") == 2
+    assert "gloo" not in done.stdout
