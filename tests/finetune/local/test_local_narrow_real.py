@@ -55,6 +55,7 @@ def held_out_kl(model: Any, rows: list[EncodedRow]) -> float:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(900)
 def test_the_kl_on_unseen_general_rows_falls_while_the_narrow_loss_falls_too(
     embedded_model: Path, tmp_path: Path
 ) -> None:
