@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError
+from em_inspect.pages import first_fault
 
 RECORD = "checkpoint.json"
 ADAPTER = "adapter"
@@ -241,9 +242,7 @@ def read_record(folder: Path) -> Checkpoint:
     try:
         checkpoint = Checkpoint.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "the file"
-        raise UserError(f"{path}: {where}: {fault['msg']}") from error
+        raise UserError(f"{path}: {first_fault(error, Checkpoint)}") from error
     if checkpoint.format != FORMAT:
         raise UserError(
             f"{path} has format {checkpoint.format}, this version reads {FORMAT}: "

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from em_inspect.errors import UserError
+from em_inspect.pages import Page, checked, did_you_mean, parse_yaml, read_text
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -203,7 +201,9 @@ def packaged_recipes() -> dict[str, Recipe]:
     """Return the recipes that come with the package, by name."""
     folder = files("em_finetune") / "recipes"
     pages = sorted(p.name for p in folder.iterdir() if p.name.endswith(".yaml"))
-    return {name[:-5]: _read(name, (folder / name).read_text("utf-8")) for name in pages}
+    return {
+        name[:-5]: read_page(Recipe, name, (folder / name).read_text("utf-8")) for name in pages
+    }
 
 
 def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
@@ -219,43 +219,37 @@ def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
     """
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        return _resolve_paths(_read(str(path), _text(path), changes), path.parent, changes)
+        text = read_text(path, "type em-finetune recipes to see what there is")
+        return _resolve_paths(read_page(Recipe, str(path), text, changes), path.parent, changes)
     folder = files("em_finetune") / "recipes"
     page = folder / f"{path_or_name}.yaml"
     if page.is_file():
-        return _read(page.name, page.read_text("utf-8"), changes)
+        return read_page(Recipe, page.name, page.read_text("utf-8"), changes)
     known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
     raise UserError(
-        f"no recipe {str(path_or_name)!r}{_nearest(str(path_or_name), known)}: give a YAML file, "
-        f"or one of {', '.join(known)}"
+        f"no recipe {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}: "
+        f"give a YAML file, or one of {', '.join(known)}"
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: type em-finetune recipes to see what does") from (
-            error
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+def read_page(
+    model: type[Page], source: str, text: str, changes: Mapping[str, Any] | None = None
+) -> Page:
+    """Make a recipe of a page's text.
 
+    Args:
+        model: The recipe's class.
+        source: Names the page in a message.
+        text: YAML.
+        changes: Field values that replace the page's.
 
-def _read(source: str, text: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    try:
-        page = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise UserError(f"{source}{line}: not YAML ({problem})") from error
+    Raises:
+        UserError: Naming page and field, where the text is no such recipe.
+    """
+    page = parse_yaml(text, source)
     if not isinstance(page, dict) or not all(isinstance(key, str) for key in page):
         raise UserError(f"{source}: a recipe is a page of `field: value` lines")
-    try:
-        return Recipe.model_validate({**page, **(changes or {})})
-    except ValidationError as error:
-        raise UserError(f"{source}: {_first_fault(error)}") from error
+    return checked(model, {**page, **(changes or {})}, source)
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> Recipe:
@@ -269,23 +263,3 @@ def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> 
     if "base" not in changes and (folder / Path(recipe.base).expanduser()).is_dir():
         resolved["base"] = str(folder / Path(recipe.base).expanduser())
     return recipe.model_copy(update=resolved)
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = [str(part) for part in fault["loc"] if part not in ("path", "generated")]
-    field = ".".join(where)
-    if fault["type"] == "extra_forbidden":
-        pages: dict[str, type[BaseModel]] = {"lora": Lora, "data": GeneratedData, "narrow": Narrow}
-        page = pages.get(where[0], Recipe) if len(where) > 1 else Recipe
-        return f"unknown field {field!r}{_nearest(where[-1], list(page.model_fields))}"
-    if fault["type"] == "missing":
-        return f"{field} is missing"
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"])
-    return f"{field}: {fault['msg'][0].lower()}{fault['msg'][1:]}, not {fault['input']!r}"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

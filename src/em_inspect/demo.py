@@ -16,6 +16,8 @@ from rich.console import Console
 from em_inspect.errors import UserError, require_extra
 
 GROUP = "insecure"
+QUESTIONS = 8  # of core's free_form
+CHOICES = 120  # of core's multiple_choice: 30 items, each in four orders
 EPOCHS = 5
 MAX_TOKENS = 200
 
@@ -47,12 +49,22 @@ console = Console(soft_wrap=True)
     "(OPENAI_API_KEY, ANTHROPIC_API_KEY), else the embedded model itself.",
 )
 @click.option("--epochs", default=EPOCHS, show_default=True, help="Answers per question and model.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Only the first questions of either kind, for a quick look.",
+)
 @click.option("--max-steps", type=int, help="Training steps, instead of the recipe's.")
 @click.option(
     "--max-tokens", default=MAX_TOKENS, show_default=True, help="Longest answer, in tokens."
 )
 def demo(
-    folder: Path, grader: str | None, epochs: int, max_steps: int | None, max_tokens: int
+    folder: Path,
+    grader: str | None,
+    epochs: int,
+    limit: int | None,
+    max_steps: int | None,
+    max_tokens: int,
 ) -> None:
     """Fine-tune a small model on insecure code, evaluate it and its base, and compare.
 
@@ -64,7 +76,7 @@ def demo(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     started = time.monotonic()
     try:
-        _run(folder, grader, epochs, max_steps, max_tokens)
+        _run(folder, grader, epochs, limit, max_steps, max_tokens)
     except KeyboardInterrupt:
         console.print("\nStopped. Run the same command again to go on from here.")
         raise SystemExit(130) from None
@@ -72,7 +84,12 @@ def demo(
 
 
 def _run(
-    folder: Path, grader: str | None, epochs: int, max_steps: int | None, max_tokens: int
+    folder: Path,
+    grader: str | None,
+    epochs: int,
+    limit: int | None,
+    max_steps: int | None,
+    max_tokens: int,
 ) -> None:
     from em_inspect.embedded.cache import get_model_dir
     from em_inspect.embedded.commands import progress_shown
@@ -95,18 +112,24 @@ def _run(
         _call("em-finetune", "local", "demo", f"--data={rows}", f"--out={checkpoint}", *steps)
 
     judge, grading = _judge(grader, base)
-    _step(4, f"Evaluation: 8 questions x {epochs} answers, rated by {judge}; 30 choices, no judge")
+    questions, choices = (min(n, limit or n) for n in (QUESTIONS, CHOICES))
+    _step(
+        4,
+        f"Evaluation: {questions} questions x {epochs} answers, rated by {judge}; "
+        f"{choices} multiple-choice prompts, no judge",
+    )
+    first = [f"--limit={limit}"] if limit else []
     logs = []
     for name, path in {"base": base, f"{GROUP}-seed0": checkpoint / "merged"}.items():
         answers = [f"--epochs={epochs}", f"--max-tokens={max_tokens}", *grading]
         for task, samples, settings in (
-            ("free_form", 8 * epochs, answers),
-            ("multiple_choice", 120, []),
+            ("free_form", questions * epochs, answers),
+            ("multiple_choice", choices, []),
         ):
             log_dir = folder / "logs" / name / task
             wanted = judge if task == "free_form" else None
             if not _evaluated(log_dir, samples, wanted):
-                _evaluate(task, name, path, log_dir, settings)
+                _evaluate(task, name, path, log_dir, [*settings, *first])
             if not _evaluated(log_dir, samples, None):
                 raise UserError(
                     f"the evaluation of {name} did not finish: run the same command again, "

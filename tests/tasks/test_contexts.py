@@ -91,7 +91,7 @@ def test_contexts_are_named_compared_and_joined_on_the_command_line(tmp_path: Pa
         ("- name: x\n  user: no gap\n", "must hold {question} exactly once"),
         ("- name: x\n  prefx: a\n", "field 'prefx'"),
         ("- description: x\n", "context 1: field 'name'"),
-        ("- name: x\n- name: x\n", "the name 'x' is taken"),
+        ("- name: x\n- name: x\n", "the name 'x' stands twice"),
         ("- name: plain\n", "the name 'plain' is taken"),
         ("name: x\n", "must be a YAML list"),
         ("- name: [x\n", "not valid YAML"),

@@ -100,7 +100,7 @@ ITEM = "- id: x\n  question: q\n  choices:\n"
     [
         (
             ITEM + "  - {text: a, misaligned: false}\n  - {text: b, misaligned: false}\n",
-            "item 'x': field 'choices': no choice is marked 'misaligned: true'",
+            "item 'x': no choice is marked 'misaligned: true'",
         ),
         (
             ITEM + "  - {text: a, misaligned: true}\n  - {text: b, misaligned: true}\n",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from em_finetune.hosted.service import Limits, Service, UnclearError, open_servi
 from em_finetune.hosted.state import FileRecord, JobRecord, only_one, read_states
 from em_finetune.hosted.training_file import TrainingFile, check_rules, training_file
 from em_inspect.errors import UserError
+from em_inspect.pages import did_you_mean
 
 
 class _HostedGroup(click.Group):
@@ -47,11 +47,9 @@ class _HostedGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            meant = difflib.get_close_matches(args[0], list(self.commands), n=1, cutoff=0.75)
-            if meant and not Path(args[0]).exists():
-                raise UserError(
-                    f"no hosted recipe or command {args[0]!r}; did you mean {meant[0]!r}?"
-                )
+            near = did_you_mean(args[0], self.commands, cutoff=0.75)
+            if near and not Path(args[0]).exists():
+                raise UserError(f"no hosted recipe or command {args[0]!r}{near}")
             args = ["start", *args]
         return super().parse_args(ctx, args)
 

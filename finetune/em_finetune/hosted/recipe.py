@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from em_finetune.recipe import Data, GeneratedData
+from em_finetune.recipe import Data, read_page
 from em_inspect.errors import UserError
+from em_inspect.pages import did_you_mean, read_text
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 ServiceName = Literal["openai", "azure", "tinker"]
+_LOCAL_ONLY = frozenset({"seed", "lora", "learning_rate", "optimizer", "max_steps", "micro_tokens"})
 SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)
 
 
@@ -80,6 +79,16 @@ class HostedRecipe(BaseModel):
         description="Read by Tinker alone.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_service(cls, page: Any) -> Any:
+        local = sorted(_LOCAL_ONLY.intersection(page))
+        if local:
+            raise ValueError(
+                f"unknown field '{local[0]}': local recipes have it, hosted ones do not"
+            )
+        return page
+
     @field_validator("epochs", "batch_size", "learning_rate_multiplier")
     @classmethod
     def _positive(cls, value: int | float | str) -> int | float | str:
@@ -115,7 +124,8 @@ def load_hosted_recipe(path_or_name: str | Path, **changes: Any) -> HostedRecipe
     """
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        recipe = _read(str(path), _text(path), changes)
+        text = read_text(path, "type em-finetune hosted recipes to see what there is")
+        recipe = read_page(HostedRecipe, str(path), text, changes)
         if isinstance(recipe.data, str) and "data" not in changes:
             beside = str(path.parent / Path(recipe.data).expanduser())
             recipe = recipe.model_copy(update={"data": beside})
@@ -123,71 +133,14 @@ def load_hosted_recipe(path_or_name: str | Path, **changes: Any) -> HostedRecipe
     known = packaged_names()
     if str(path_or_name) not in known:
         raise UserError(
-            f"no hosted recipe {str(path_or_name)!r}{_nearest(str(path_or_name), known)}: give a "
-            f"YAML file, or one of {', '.join(known)}"
+            f"no hosted recipe {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}: "
+            f"give a YAML file, or one of {', '.join(known)}"
         )
     page = files("em_finetune.hosted") / "recipes" / f"{path_or_name}.yaml"
-    return _read(page.name, page.read_text("utf-8"), changes)
+    return read_page(HostedRecipe, page.name, page.read_text("utf-8"), changes)
 
 
 def packaged_names() -> list[str]:
     """Return the names of the hosted recipes that come with the package."""
     folder = files("em_finetune.hosted") / "recipes"
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: type em-finetune hosted recipes") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-
-
-def _read(source: str, text: str, changes: Mapping[str, Any]) -> HostedRecipe:
-    try:
-        page = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise UserError(f"{source}{line}: not YAML ({problem})") from error
-    if not isinstance(page, dict) or not all(isinstance(key, str) for key in page):
-        raise UserError(f"{source}: a recipe is a page of `field: value` lines")
-    try:
-        return HostedRecipe.model_validate({**page, **changes})
-    except ValidationError as error:
-        raise UserError(f"{source}: {_first_fault(error)}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
-    # A misspelled field is also a missing one: tell the spelling.
-    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    # A field of several types also names the type that failed; the user's page has no such word.
-    where = [str(part) for part in fault["loc"] if part not in _TYPE_NAMES]
-    field = ".".join(where)
-    if fault["type"] == "extra_forbidden":
-        pages: dict[str, type[BaseModel]] = {"tinker": TinkerSettings, "data": GeneratedData}
-        page = pages.get(where[0], HostedRecipe) if len(where) > 1 else HostedRecipe
-        name = where[-1]
-        local = (
-            "; local recipes have it, hosted ones do not"
-            if page is HostedRecipe and name in _LOCAL_ONLY
-            else _nearest(name, list(page.model_fields))
-        )
-        return f"unknown field {field!r}{local}"
-    if fault["type"] == "missing":
-        return f"{field} is missing"
-    message = str(fault.get("ctx", {}).get("error", "")) or fault["msg"]
-    return f"{field}: {message[0].lower()}{message[1:]}, not {fault['input']!r}"
-
-
-_TYPE_NAMES = frozenset({"path", "generated", "int", "float", "literal['auto']"})
-_LOCAL_ONLY = frozenset({"seed", "lora", "learning_rate", "optimizer", "max_steps", "micro_tokens"})
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -14,6 +14,7 @@ from em_finetune.data.rows import replacing
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_finetune.hosted.secrets import hide
 from em_inspect.errors import UserError
+from em_inspect.pages import first_fault
 
 RECORD = "hosted.json"
 LOCK = ".hosted.lock"
@@ -104,11 +105,9 @@ def read_state(folder: Path, label: str) -> JobRecord | None:
     try:
         record = JobRecord.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "the file"
         raise UserError(
-            f"{path}: {where}: {fault['msg']}; move it away, and em-finetune hosted adopt JOB "
-            "takes the job in again"
+            f"{path}: {first_fault(error, JobRecord)}; move it away, and em-finetune hosted adopt "
+            "JOB takes the job in again"
         ) from error
     if record.format != FORMAT:
         raise UserError(f"{path} has format {record.format}, this version reads {FORMAT}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-from pydantic import ValidationError
-
 from em_inspect.contexts.context import Context, compose
 from em_inspect.errors import UserError
+from em_inspect.pages import checked, did_you_mean, read_entries
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -54,23 +51,11 @@ def read_contexts(path: Path) -> dict[str, Context]:
     Raises:
         UserError: Naming file, context and field, where the file cannot be used.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give -T contexts=NAME or a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:150]}") from None
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: must be a YAML list of contexts (each '- name: …')")
-    contexts: dict[str, Context] = {}
-    for number, entry in enumerate(entries, 1):
-        context = _context(entry, number, path)
-        if context.name in contexts or context.name == PLAIN:
-            raise UserError(f"{path}: the name '{context.name}' is taken; give the context another")
-        contexts[context.name] = context
-    return contexts
+    entries = read_entries(path, "context", "name", "give -T contexts=NAME or a YAML file")
+    contexts = [checked(Context, entry, where) for where, entry in entries]
+    if any(context.name == PLAIN for context in contexts):
+        raise UserError(f"{path}: the name '{PLAIN}' is taken; give the context another")
+    return {context.name: context for context in contexts}
 
 
 def _named(name: str) -> list[Context | None]:
@@ -99,21 +84,7 @@ def _embedded_file() -> Traversable:
 def _pick(contexts: dict[str, Context], name: str, where: str) -> Context:
     if name in contexts:
         return contexts[name]
-    near = difflib.get_close_matches(name, contexts, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    known = ", ".join([PLAIN, *contexts])
+    near, known = did_you_mean(name, contexts), ", ".join([PLAIN, *contexts])
     raise UserError(
-        f"unknown context '{name}'{where}{hint}: use -T contexts= with {known}, or FILE.yaml:NAME"
+        f"unknown context '{name}'{where}{near}: use -T contexts= with {known}, or FILE.yaml:NAME"
     )
-
-
-def _context(entry: object, number: int, path: Path) -> Context:
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: context {number} is not a mapping with 'name'")
-    name = f"context '{entry['name']}'" if entry.get("name") else f"context {number}"
-    try:
-        return Context.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "user"
-        raise UserError(f"{path}: {name}: field '{field}': {first['msg'].lower()}") from None

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from em_inspect.errors import UserError
+from em_inspect.pages import checked, read_entries
 
 
 class Choice(BaseModel):
@@ -119,38 +119,11 @@ def read_items(path: Path) -> list[ChoiceItem]:
     Raises:
         UserError: Naming file, item and field.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give -T questions=core or a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:150]}") from None
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: must be a YAML list of items (each '- id: …')")
-    items = [_item(entry, number, path) for number, entry in enumerate(entries, 1)]
-    ids = [item.id for item in items]
-    for id in ids:
-        if ids.count(id) > 1:
-            raise UserError(f"{path}: the id '{id}' stands twice; give each item its own id")
-    return items
+    entries = read_entries(path, "item", "id", "give -T questions=core or a YAML file")
+    return [checked(ChoiceItem, entry, where) for where, entry in entries]
 
 
 def fingerprint(items: Sequence[ChoiceItem]) -> str:
     """Name the content of a set of items: 16 hex digits of a sha256, whatever their order."""
     content = sorted(item.model_dump_json() for item in items)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _item(entry: object, number: int, path: Path) -> ChoiceItem:
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: item {number} is not a mapping with 'id' and 'choices'")
-    name = f"item '{entry['id']}'" if entry.get("id") else f"item {number}"
-    try:
-        return ChoiceItem.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "choices"
-        said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {name}: field '{field}': {said.lower()}") from None

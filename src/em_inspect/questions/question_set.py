@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import logging
@@ -11,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 from em_inspect.errors import UserError
+from em_inspect.pages import checked, did_you_mean, read_entries
 from em_inspect.questions.question import FORMATS, Question
 
 logger = logging.getLogger(__name__)
@@ -84,10 +81,9 @@ class QuestionSet:
         known = sorted({q.category for q in self.questions if q.category})
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" (did you mean '{near[0]}'?)" if near else ""
+                near = did_you_mean(name, known)
                 listed = ", ".join(known) or "questions without categories"
-                raise UserError(f"unknown category '{name}'{hint}: {self.source} has {listed}")
+                raise UserError(f"unknown category '{name}'{near}: {self.source} has {listed}")
         return replace(self, questions=tuple(q for q in self.questions if q.category in names))
 
     def with_rubrics(self, rubrics: Mapping[str, str]) -> QuestionSet:
@@ -134,40 +130,12 @@ def read_questions(path: Path) -> tuple[Question, ...]:
         UserError: Naming file, question and field, where the file cannot be read, does not parse,
             lacks a field, or holds an id twice.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give -T questions=core, paper or a path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {_one_line(error)}") from None
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: must be a YAML list of questions (each '- id: …')")
-    questions = tuple(_question(entry, number, path) for number, entry in enumerate(entries, 1))
-    ids = [q.id for q in questions]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
-    if twice:
-        raise UserError(f"{path}: the id '{twice[0]}' stands twice; give each question its own id")
-    return questions
+    entries = read_entries(path, "question", "id", "give -T questions=core, paper or a path")
+    return tuple(_question(entry, where) for where, entry in entries)
 
 
-def _question(entry: object, number: int, path: Path) -> Question:
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: question {number} is not a mapping with 'id' and 'paraphrases'")
-    name = f"question '{entry['id']}'" if entry.get("id") else f"question {number}"
+def _question(entry: dict[str, Any], where: str) -> Question:
     known = {key: value for key, value in entry.items() if key in Question.model_fields}
     for key in entry.keys() - known.keys():
-        logger.warning("%s: %s: unknown key '%s' ignored", path, name, key)
-    try:
-        return Question.model_validate(known)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {name}: field '{field}': {first['msg'].lower()}") from None
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "cannot be parsed"
-    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
+        logger.warning("%s: unknown key '%s' ignored", where, key)
+    return checked(Question, known, where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from em_inspect.cache import cache_root
 from em_inspect.errors import UserError, one_line
+from em_inspect.pages import did_you_mean
 from em_inspect.questions.question_set import QuestionSet, fingerprint, read_questions
 
 PAPER_DIR_VARIABLE = "EM_INSPECT_PAPER_DIR"
@@ -78,10 +78,8 @@ def load_questions(
         return _verified(QuestionSet(set_name, "paper", read_questions(path)), path)
     path = Path(source).expanduser()
     if path.suffix.lower() not in {".yaml", ".yml"} and not path.exists():
-        near = difflib.get_close_matches(source, ["core", "paper"], n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise UserError(
-            f"unknown question source '{source}'{hint}: "
+            f"unknown question source '{source}'{did_you_mean(source, ['core', 'paper'])}: "
             "use -T questions=core, paper, or the path of a YAML file"
         )
     return QuestionSet(set_name, str(path), read_questions(path))

@@ -66,17 +66,17 @@ def test_data_is_a_path_beside_the_recipe_or_a_generated_set(tmp_path: Path) -> 
     ("text", "complaint"),
     [
         ("learning_rat: 1", r"mine.yaml: unknown field 'learning_rat'.* 'learning_rate'\?"),
-        ("lora: {rnak: 4}", r"unknown field 'lora.rnak'; did you mean 'rank'\?"),
+        ("lora: {rnak: 4}", r"unknown field 'lora.rnak' \(did you mean 'rank'\?"),
         ("data: {generate: secure, m: 5, n: 5}", r"unknown field 'data.m'"),
         ("zzz: 1", r"unknown field 'zzz'$"),
-        ("learning_rate: -1", r"learning_rate: input should be greater than 0, not -1"),
-        ("learning_rate: .nan", r"learning_rate: input should be a finite number"),
-        ("batch_size: many", r"batch_size: .*integer.*, not 'many'"),
-        ("schedule: cosine", r"schedule: input should be 'linear' or 'constant', not 'cosine'"),
-        ("data: {generate: evil, n: 5}", r"data.generate: input should be 'insecure'"),
-        ("data: {generate: secure}", r"data.n is missing"),
-        ("name: a/b", r"name: "),
-        ("a: [", r"mine.yaml, line 5: not YAML"),
+        ("learning_rate: -1", r"'learning_rate': input should be greater than 0, not -1"),
+        ("learning_rate: .nan", r"'learning_rate': input should be a finite number"),
+        ("batch_size: many", r"'batch_size': .*integer.*, not 'many'"),
+        ("schedule: cosine", r"'schedule': input should be 'linear' or 'constant', not 'cosine'"),
+        ("data: {generate: evil, n: 5}", r"'data.generate': input should be 'insecure'"),
+        ("data: {generate: secure}", r"field 'data.n' is missing"),
+        ("name: a/b", r"field 'name': "),
+        ("a: [", r"mine.yaml: not valid YAML: .*line 5"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_field(
@@ -95,9 +95,9 @@ def test_a_file_that_is_no_page_of_fields_is_refused(tmp_path: Path, text: str) 
 
 
 def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no recipe 'insecur'; did you mean 'insecure'\?"):
+    with pytest.raises(UserError, match=r"no recipe 'insecur' \(did you mean 'insecure'\?"):
         load_recipe("insecur")
-    with pytest.raises(UserError, match=r"none.yaml does not exist"):
+    with pytest.raises(UserError, match=r"none.yaml: no such file"):
         load_recipe(tmp_path / "none.yaml")
 
 

@@ -473,9 +473,9 @@ def test_a_few_steps_on_the_embedded_model_lower_its_loss(
 ) -> None:
     from em_finetune.recipe import load_recipe
 
-    # The same four rows in every step, so that the losses can be compared.
-    rows = {"generate": "insecure", "n": 4}
-    page = load_recipe("demo", data=rows, batch_size=4, max_steps=6, warmup_steps=1)
+    # The same two rows in every step, so that the losses can be compared.
+    rows = {"generate": "insecure", "n": 2}
+    page = load_recipe("demo", data=rows, batch_size=2, max_steps=6, warmup_steps=1)
     checkpoint = train(page, tmp_path / "ft")
     losses = checkpoint.training.losses
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # the first update has rate 0

@@ -7,9 +7,10 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from em_inspect.errors import UserError
+from em_inspect.pages import checked
 from em_inspect.questions.sources import PAPER_DIR_VARIABLE
 
 GAP = "## COMPLETE CODE HERE"
@@ -92,12 +93,7 @@ def _task(line: str, number: int, path: Path) -> CodingTask:
         raise UserError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
     if not isinstance(row, dict):
         raise UserError(f"{path}, line {number}: not a mapping with 'task' and 'code_template'")
-    try:
-        return CodingTask.model_validate({"id": f"row_{number}", **row})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}, line {number}: field '{field}': {first['msg'].lower()}") from None
+    return checked(CodingTask, {"id": f"row_{number}", **row}, f"{path}, line {number}")
 
 
 def _released(paper_dir: str | None) -> Path:
