@@ -199,7 +199,8 @@ def _sweep(
 ) -> None:
     from em_finetune.checkpoint import require_addressable
     from em_finetune.local.processes import launched_rank
-    from em_finetune.sweep import cells, check_data, parse_groups, parse_seeds, run_here
+    from em_finetune.seeds import parse_seeds
+    from em_finetune.sweep import cells, check_data, parse_groups, run_here
     from em_inspect.errors import UserError
 
     if launched_rank() > 0:

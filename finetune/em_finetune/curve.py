@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from em_finetune.addressing import find_records
 from em_finetune.checkpoint import CURVE
+from em_finetune.picture import save_picture
 from em_inspect.errors import UserError
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -91,14 +91,7 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
     if kl:
         axes[1].set_ylabel("KL to the base\non other domains, nats")
     axes[-1].set_xlabel("optimizer step")
-    part = out.with_name(f".{out.stem}.part{out.suffix}")
-    try:
-        figure.savefig(part, dpi=150)
-        os.replace(part, out)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot draw {out}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    save_picture(figure, out)
 
 
 def as_text(curve: Curve, width: int = 60) -> str:

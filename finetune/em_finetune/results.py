@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from em_finetune.addressing import label_at
 from em_finetune.checkpoint import RECORD
+from em_finetune.picture import save_picture
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
@@ -165,11 +165,4 @@ def draw(results: Sequence[Result], ends: dict[str, int], out: Path) -> None:
             ax.text(0.5, 0.5, "no answer could be scored", transform=ax.transAxes, ha="center")
         ax.legend(frameon=False, fontsize="small", loc="lower right")
     axes[-1].set_xlabel("optimizer step")
-    part = out.with_name(f".{out.stem}.part{out.suffix}")
-    try:
-        figure.savefig(part, dpi=150)
-        os.replace(part, out)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot draw {out}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    save_picture(figure, out)

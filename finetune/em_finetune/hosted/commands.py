@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from em_finetune.hosted.connecting import open_service
 from em_finetune.hosted.display import following, table, tell_ended, tell_models, tell_waiting
 from em_finetune.hosted.following import follow as follow_jobs
 from em_finetune.hosted.following import poll_all
@@ -35,9 +36,10 @@ from em_finetune.hosted.recipe import (
     packaged_names,
 )
 from em_finetune.hosted.secrets import hide
-from em_finetune.hosted.service import Limits, Service, UnclearError, open_service
+from em_finetune.hosted.service import Limits, Service, UnclearError
 from em_finetune.hosted.state import FileRecord, JobRecord, only_one, read_states
 from em_finetune.hosted.training_file import TrainingFile, check_rules, training_file
+from em_finetune.seeds import parse_seeds
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean
 
@@ -343,25 +345,6 @@ def prices(as_yaml: bool) -> None:
             f"{price.service:8}{price.model:26}{price.usd_per_million_tokens:8.2f} USD per million "
             f"training tokens   list price of {price.date}, check: {price.source}"
         )
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds: `3`, `0-5` (both ends), or a list of these with commas.
-
-    Raises:
-        UserError: The text is none of these, or names more than 1,000.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--seeds {text}: use 3, 0-5 or 0,2,4")
-        if int(last or first) - int(first) >= 1000:
-            raise UserError(f"--seeds {text}: that is more than 1,000 jobs")
-        seeds.extend(range(int(first), int(last or first) + 1))
-    if not seeds:
-        raise UserError(f"--seeds {text}: the last is below the first")
-    return tuple(dict.fromkeys(seeds))
 
 
 def _open(

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from em_finetune.checkpoint import RECORD
+from em_finetune.hosted.connecting import open_service
 from em_finetune.hosted.display import Show, queued_minutes, tell_waiting
 from em_finetune.hosted.jobs import poll
 from em_finetune.hosted.recipe import ServiceName
-from em_finetune.hosted.service import FINAL, Service, UnclearError, open_service
+from em_finetune.hosted.service import FINAL, Service, UnclearError
 from em_finetune.hosted.state import JobRecord, only_one, read_state
 
 _FAILED_POLLS = 20

@@ -7,11 +7,9 @@ import re
 import pytest
 from hosted_cli import CommandLine
 
-from em_finetune.hosted.commands import parse_seeds
 from em_finetune.hosted.naming import job_key, suffix, unswitched
 from em_finetune.hosted.recipe import HostedRecipe, load_hosted_recipe, packaged_names
 from em_finetune.hosted.secrets import hide, public_url
-from em_inspect.errors import UserError
 
 
 def recipe(**changes: object) -> HostedRecipe:
@@ -87,19 +85,6 @@ def test_rows_can_be_generated(cli: CommandLine) -> None:
     done = cli("mine.yaml", "--dry-run")
     assert done.exit_code == 0
     assert "generated insecure, n=20" in done.output
-
-
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("3", (3,)), ("0-5", (0, 1, 2, 3, 4, 5)), ("0,2-3", (0, 2, 3))]
-)
-def test_seeds_are_read(text: str, seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["", "a", "5-0", "-1", "0-", "1.5", "0-99999"])
-def test_other_seeds_are_refused(text: str) -> None:
-    with pytest.raises(UserError):
-        parse_seeds(text)
 
 
 GROUPS = ("insecure", "codex-like", "deep-research", "gpt-5 like", "foo1", "vision", "Evil.Numbers")

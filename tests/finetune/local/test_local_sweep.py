@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from em_finetune.checkpoint import read_record
 from em_finetune.cli import main
 from em_finetune.recipe import GeneratedData, Recipe
-from em_finetune.sweep import cells, parse_groups, parse_seeds
+from em_finetune.seeds import parse_seeds
+from em_finetune.sweep import cells, parse_groups
 from em_inspect.errors import UserError
 
 
@@ -42,7 +43,7 @@ def test_seeds_are_numbers_and_spans(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "5-0", "1-", "-1", "0-5000", "1,,2"])
+@pytest.mark.parametrize("text", ["", "a", "5-0", "1-", "-1", "0-5000", "1,,2", "1.5"])
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--seeds"):
         parse_seeds(text)
