@@ -156,6 +156,11 @@ class Recipe(BaseModel):
         False,
         description="Recompute activations in the backward pass: less memory, a third slower.",
     )
+    shard: bool = Field(
+        False,
+        description="Spread the base over the processes that accelerate launch started (FSDP), for"
+        " one that does not fit a single GPU. What is learned is the same.",
+    )
     quantization: Literal["4bit"] | None = Field(
         None,
         description="4bit: the base in NF4 (QLoRA), on a GPU with bitsandbytes. It weakened the"
@@ -185,6 +190,10 @@ class Recipe(BaseModel):
     def _sound(self) -> Recipe:
         if self.method == "full" and self.quantization is not None:
             raise ValueError("method full cannot train a 4-bit base: set quantization: null")
+        if self.method == "full" and self.shard:
+            raise ValueError("shard spreads a frozen base, and method full trains it: drop one")
+        if self.quantization is not None and self.shard:
+            raise ValueError("a 4-bit base is not sharded: set quantization: null or shard: false")
         if self.method == "full" and self.narrow is not None:
             raise ValueError("narrow needs method lora: the adapter is switched off for the base")
         if self.quantization is not None and self.merge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from em_finetune.local.encode import IGNORED, EncodedRow
@@ -42,6 +42,11 @@ class MicroBatch:
     def supervised(self) -> int:
         """Number of tokens with loss."""
         return len(self.targets)
+
+    @property
+    def silent(self) -> MicroBatch:
+        """The same tokens without loss: they go through the model and add nothing to a gradient."""
+        return replace(self, predicting=self.predicting[:0], targets=self.targets[:0])
 
 
 def count_steps(rows: int, batch_size: int, epochs: int, max_steps: int | None) -> int:

@@ -6,32 +6,69 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from em_finetune.local.batches import MicroBatch
 
 if TYPE_CHECKING:
     import torch
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Processes:
     """This process among those that train together; the first one reads and writes files.
 
-    Every process holds the whole model and works on its share of a step's micro-batches; the
-    gradients are added up before the update, so all take the same one.
+    Every process works on its share of a step's micro-batches; the gradients are added up before
+    the update, so all take the same one. Each holds the whole model, or, sharded, its share of the
+    base and the whole adapter.
 
     Attributes:
         rank: Number of this process, from 0.
         size: How many there are.
+        sharded: Whether each holds only its share of the base.
     """
 
     rank: int = 0
     size: int = 1
+    sharded: bool = False
 
-    def share(self, batches: Sequence[T]) -> Sequence[T]:
-        """This process' part of the micro-batches of a step."""
-        return batches[self.rank :: self.size]
+    def share(self, batches: Sequence[MicroBatch]) -> Sequence[MicroBatch]:
+        """This process' part of the micro-batches of a step.
+
+        Every pass through a sharded base needs all processes, so all get equally many: where the
+        batches do not come out even, some get a silent one.
+        """
+        missing = -len(batches) % self.size if self.sharded else 0
+        return [*batches, *[batches[-1].silent] * missing][self.rank :: self.size]
+
+    def shard(self, model: Any, device: torch.device) -> Any:
+        """Spread a PEFT model's frozen weights over the processes (FSDP), where they are sharded.
+
+        Each layer is put together when it is needed and taken apart again. The adapter is small and
+        stays whole in every process, so gradients, saving and resuming are as without sharding.
+
+        Args:
+            model: With its base on the CPU; changed in place.
+            device: Where this process computes.
+
+        Returns:
+            The model.
+        """
+        if not self.sharded:
+            return model
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+        from torch.nn import ModuleList
+
+        adapter = {weight for weight in model.parameters() if weight.requires_grad}
+        for weight in adapter:
+            weight.data = weight.data.to(device)
+        mesh = init_device_mesh(device.type, (self.size,))
+        # A model's first list of modules is its layers.
+        layers = next(module for module in model.modules() if isinstance(module, ModuleList))
+        for module in (*layers, model):
+            fully_shard(module, mesh=mesh, ignored_params=adapter)
+        return model
 
     def add_up(self, gradients: Sequence[torch.Tensor], numbers: list[float]) -> list[float]:
         """Add up gradients (in place) and numbers over all processes; returns the numbers."""
@@ -74,8 +111,12 @@ def _launched_size() -> int:
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[Processes]:
+def processes(device: torch.device, shard: bool = False) -> Iterator[Processes]:
     """Join the processes that were launched together, if there are several.
+
+    Args:
+        device: Where this process computes.
+        shard: Whether they share the base out among them.
 
     Q: Why import torch.distributed.nn first? A: Its functions keep the group of the moment of
     their import as a default. Imported later, as peft does, they would keep this group alive when
@@ -89,6 +130,6 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        yield Processes(dist.get_rank(), dist.get_world_size(), shard)
     finally:
         dist.destroy_process_group()

@@ -355,7 +355,8 @@ def parallel_map(recipe: Recipe, device: torch.device) -> Iterator[Map]:
 def count_workers(recipe: Recipe, device: torch.device) -> int:
     """Return how many micro-batches are worked on at once."""
     # Dropout draws from one generator: threads would make its order a matter of chance.
-    if device.type != "cpu" or recipe.lora.dropout > 0:
+    # A sharded base is put together and taken apart layer by layer, for one pass at a time.
+    if device.type != "cpu" or recipe.lora.dropout > 0 or recipe.shard:
         return 1
     try:
         cores = len(os.sched_getaffinity(0))

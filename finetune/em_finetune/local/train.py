@@ -21,7 +21,7 @@ from em_finetune.local.base import (
 )
 from em_finetune.local.dataset import Dataset, hold_out, load_dataset, load_narrow
 from em_finetune.local.encode import EncodedRow, EncodedSet, Encoder
-from em_finetune.local.merge import save_adapter, save_full, save_merged
+from em_finetune.local.merge import merge_adapter, save_adapter, save_full, save_merged
 from em_finetune.local.processes import Processes, processes
 from em_finetune.local.resume import Identity, Saved, restore, save_state
 from em_finetune.local.steps import (
@@ -142,7 +142,7 @@ def train(
     if recipe.quantization is not None:
         require_quantization(device)
     materials = Materials.of(recipe, say)
-    with processes(device) as together:
+    with processes(device, recipe.shard) as together:
         earlier = finished(out, recipe, materials.data, materials.base_fingerprint, overwrite)
         if earlier is not None:
             together.tell(None)
@@ -163,13 +163,14 @@ def assist(recipe: Recipe) -> None:
     require_extra("local", "torch", "transformers", "peft", "filelock")
     device = _device()
     materials = Materials.of(recipe, _silent)
-    with processes(device) as together:
+    with processes(device, recipe.shard) as together:
         begin = together.tell(None)
         if begin is None:
             return
         tokens = Tokens.of(materials, _silent)
         with quiet():
-            state = start(recipe, trainable_model(recipe, materials.base, device), device)
+            model = trainable_model(recipe, materials.base, device, together)
+            state = start(recipe, model, device)
             if begin:
                 restore(state, begin, device)
             for _ in take_steps(
@@ -208,7 +209,7 @@ class _Run:
         """Train to the end and write the checkpoint."""
         saved = saved_state(self.work, self.identity, overwrite)
         say(f"loading {self.base.name}")
-        model = trainable_model(self.recipe, self.base, self.device)
+        model = trainable_model(self.recipe, self.base, self.device, self.together)
         state = start(self.recipe, model, self.device)
         self._resume(state, saved, say)
         say(f"training on {len(self.tokens.rows.rows)} rows")
@@ -260,7 +261,11 @@ class _Run:
             save_full(model, tokenizer, self.recipe.dtype, folder / record.MERGED)
             return
         save_adapter(model, tokenizer, self.base, folder / record.ADAPTER)
-        if merge:
+        if merge and self.together.sharded:
+            merge_adapter(
+                folder / record.ADAPTER, self.base, self.recipe.dtype, folder / record.MERGED
+            )
+        elif merge:
             save_merged(model, tokenizer, folder / record.MERGED)
 
     def _stopped(self, error: NotFiniteError, model: Any) -> UserError:
@@ -341,17 +346,18 @@ def _device() -> torch.device:
     return device
 
 
-def trainable_model(recipe: Recipe, base: Base, device: torch.device) -> Any:
+def trainable_model(recipe: Recipe, base: Base, device: torch.device, processes: Processes) -> Any:
     """Load the base, ready to train by the recipe: with a fresh adapter on it, or as it is.
 
     Raises:
         UserError: The base cannot be loaded, or has no modules or layers of the names that the
             recipe trains.
     """
-    if recipe.method == "lora":
-        return adapted_model(recipe, base, device)
     import torch
 
+    if recipe.method == "lora":
+        whole = torch.device("cpu") if processes.sharded else device
+        return processes.shard(adapted_model(recipe, base, whole), device)
     # Float32 also for bfloat16: most updates at such learning rates would be rounded away.
     model = load_model(base, torch.float32, device)
     if recipe.gradient_checkpointing:

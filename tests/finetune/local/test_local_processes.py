@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from em_finetune.checkpoint import load_checkpoint
 from em_finetune.local import train
@@ -55,6 +56,57 @@ def test_two_processes_train_as_one_does(
     again = launch(launcher, tmp_path, "--out", "two")
     assert again.returncode == 0, again.stderr
     assert "finished already" in again.stderr
+
+
+SHARED_OUT = """
+import gc
+import sys
+from torch.distributed.tensor import DTensor
+from em_finetune.local.processes import launched_rank
+from em_finetune.local.train import assist, train
+from em_finetune.recipe import load_recipe
+
+def held(step):
+    parts = [x for x in gc.get_objects() if isinstance(x, DTensor) and not x.requires_grad]
+    weights = {x.to_local().data_ptr(): x for x in parts}.values()
+    here = sum(x.to_local().numel() for x in weights)
+    print("held", here, "of", sum(x.numel() for x in weights))
+
+recipe = load_recipe("tiny.yaml")
+assist(recipe) if launched_rank() else train(recipe, "two", held)
+"""
+
+
+def test_a_base_that_two_processes_share_out_trains_as_a_whole_one_does(
+    tiny_recipe: dict[str, Any], chats: Path, tmp_path: Path
+) -> None:
+    # Three rows for two processes: one of them has to work on a silent batch.
+    narrow = {"data": str(chats), "weight": 0.5, "batch_size": 3}
+    page = {**tiny_recipe, "max_steps": 8, "shard": True, "batch_size": 3, "narrow": narrow}
+    page["gradient_checkpointing"] = True
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(page))
+    (tmp_path / "share.py").write_text(SHARED_OUT)
+    done = subprocess.run(
+        [sys.executable, "-m", *LAUNCHERS["torchrun"], "share.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    held = [line.split() for line in done.stdout.splitlines() if line.startswith("held")]
+    assert len(held) == 8
+    assert all(0.45 < int(here) / int(whole) < 0.55 for _, here, _, whole in held)
+    one = train(Recipe.model_validate(page), tmp_path / "one")
+    two = load_checkpoint(tmp_path / "two")
+    assert one.training.losses[-1] < one.training.losses[0]
+    assert two.training.losses == pytest.approx(one.training.losses, abs=1e-3)
+    for name, weights in load_file(tmp_path / "one/adapter/adapter_model.safetensors").items():
+        other = load_file(tmp_path / "two/adapter/adapter_model.safetensors")[name]
+        assert float((weights - other).abs().max()) < 1e-4, name
+    merged = [load_file(tmp_path / run / "merged/model.safetensors") for run in ("one", "two")]
+    assert merged[0].keys() == merged[1].keys()
+    assert all(float((w - merged[1][name]).abs().max()) < 1e-4 for name, w in merged[0].items())
 
 
 LEAVE = """
