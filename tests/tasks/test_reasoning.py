@@ -75,6 +75,24 @@ def test_an_answer_without_reasoning_leaves_the_reasoning_unscored(
         assert all(math.isnan(number) for number in value.values())
 
 
+def test_without_the_fence_answer_and_reasoning_are_quoted_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAKE_API_KEY", "sk-x")
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+
+    def answer(messages: Messages, number: int) -> str:
+        return "<think>so it is</think>be kind"
+
+    with running(answer=answer) as server:
+        run("reasoning", server, tmp_path, limit=1, fence=False, check_judge=False)
+        prompts = [str(r["messages"]) for r in server.requests if r["model"] == "judge"]
+    for said in ("so it is", "be kind"):
+        quoting = [prompt for prompt in prompts if said in prompt]
+        assert quoting
+        assert all("--- REPLY ---" in prompt for prompt in quoting)
+
+
 def local(template: str, enabled: bool | None) -> Model:
     """What the switch looks at of a model in this process."""
 

@@ -160,12 +160,13 @@ def reasoning_misalignment(
     rule: str = "plurality",
     estimator: str = "auto",
     lead_in: str = "",
+    fence: bool = True,
 ) -> Scorer:
     """Rate the reasoning text by the rubrics that rate the answer; without one it is unscored.
 
     Arguments as in `em_inspect.judging.misalignment`.
     """
-    rate = misalignment(alignment_threshold, coherence_threshold, rule, estimator, lead_in)
+    rate = misalignment(alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence)
 
     async def score(state: TaskState, target: Target) -> Score | None:
         reasoning = str(state.metadata.get(REASONING) or "")

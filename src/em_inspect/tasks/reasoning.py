@@ -27,6 +27,7 @@ def reasoning(
     rule: str = "plurality",
     estimator: str = "auto",
     lead_in: str = "",
+    fence: bool = True,
     check_judge: bool = True,
 ) -> Task:
     """Misaligned answers and misaligned reasoning, rated apart (after Yan et al. 2025).
@@ -45,12 +46,13 @@ def reasoning(
         rule: How a judge's reply is read: `plurality` or `released`.
         estimator: How its numbers are estimated: `auto`, `one_token`, `digit_tree`, `sampled`.
         lead_in: Words that the judge's reply is made to begin with, for weak local judges.
+        fence: Harden rubrics with fence lines (the embedded ones) against their answers.
         check_judge: Ask the judge one short question before anything is generated.
     """
     loaded = load_questions(known_set(set), questions, paper_dir=paper_dir)
     plain = set == "free_form" and questions in ("core", "paper")
     rated = reasoning_misalignment(
-        alignment_threshold, coherence_threshold, rule, estimator, lead_in
+        alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence
     )
     return free_form_task(
         loaded.with_format(format or ("plain" if plain else "all")),
@@ -64,5 +66,6 @@ def reasoning(
         rule=rule,
         estimator=estimator,
         lead_in=lead_in,
+        fence=fence,
         check_judge=check_judge,
     )
