@@ -17,19 +17,16 @@ from em_finetune.local import train
 from em_finetune.recipe import Recipe
 
 # With --cpu alone, accelerate 1.15 starts one process, whatever --num_processes says.
-LAUNCHERS = {
-    "accelerate": [
-        *["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
-        *["--main_process_port", "0"],  # any that is free
-    ],
-    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-}
+ACCELERATE = [
+    *["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+    *["--main_process_port", "0"],  # any that is free
+]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def launch(launcher: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "em_finetune", "local"]
+def launch(folder: Path, launcher: list[str], *script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*command, "tiny.yaml", *options],
+        [sys.executable, "-m", *launcher, *script],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -38,14 +35,14 @@ def launch(launcher: str, folder: Path, *options: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_train_as_one_does(
-    launcher: str, tiny_recipe: dict[str, Any], chats: Path, tmp_path: Path
+    tiny_recipe: dict[str, Any], chats: Path, tmp_path: Path
 ) -> None:
     narrow = {"data": str(chats), "weight": 0.5, "batch_size": 3}
     page = {**tiny_recipe, "max_steps": 12, "save_every": 5, "narrow": narrow}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(page))
-    done = launch(launcher, tmp_path, "--out", "two")
+    command = ["-m", "em_finetune", "local", "tiny.yaml", "--out", "two"]
+    done = launch(tmp_path, ACCELERATE, *command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("evaluate it:") == 1  # one of them writes and reports
     two = load_checkpoint(tmp_path / "two").training
@@ -53,7 +50,7 @@ def test_two_processes_train_as_one_does(
     one = train(Recipe.model_validate(page), tmp_path / "one").training
     assert two.losses == pytest.approx(one.losses, abs=1e-3)
     assert two.tokens == one.tokens
-    again = launch(launcher, tmp_path, "--out", "two")
+    again = launch(tmp_path, ACCELERATE, *command)
     assert again.returncode == 0, again.stderr
     assert "finished already" in again.stderr
 
@@ -86,13 +83,7 @@ def test_a_base_that_two_processes_share_out_trains_as_a_whole_one_does(
     page["gradient_checkpointing"] = True
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(page))
     (tmp_path / "share.py").write_text(SHARED_OUT)
-    done = subprocess.run(
-        [sys.executable, "-m", *LAUNCHERS["torchrun"], "share.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = launch(tmp_path, TORCHRUN, "share.py")
     assert done.returncode == 0, done.stderr
     held = [line.split() for line in done.stdout.splitlines() if line.startswith("held")]
     assert len(held) == 8
@@ -124,14 +115,8 @@ print([open(f"{tasks}/{task}/comm").read().strip() for task in os.listdir(tasks)
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux only")
 def test_nothing_of_the_group_is_left_when_the_interpreter_ends(tmp_path: Path) -> None:
-    script = tmp_path / "leave.py"
-    script.write_text(LEAVE)
-    done = subprocess.run(
-        [sys.executable, "-m", *LAUNCHERS["torchrun"], str(script)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    (tmp_path / "leave.py").write_text(LEAVE)
+    done = launch(tmp_path, TORCHRUN, "leave.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("python") == 2
     assert "gloo" not in done.stdout

@@ -81,9 +81,9 @@ class Child:
         self.process.join(60)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_killed_ten_times_at_random_moments_it_ends_as_if_undisturbed(
-    tiny_recipe: dict[str, Any], tmp_path: Path, dropout: float
+@pytest.mark.parametrize(("times", "dropout"), [(10, 0.0), (3, 0.3)])
+def test_killed_at_random_moments_it_ends_as_if_undisturbed(
+    tiny_recipe: dict[str, Any], tmp_path: Path, times: int, dropout: float
 ) -> None:
     page = {
         **tiny_recipe,
@@ -102,7 +102,7 @@ def test_killed_ten_times_at_random_moments_it_ends_as_if_undisturbed(
 
     chance = random.Random(7)
     kills = resumed = 0
-    while kills < 10:
+    while kills < times:
         with Child(page, out) as child:
             if kills % 3 == 2:  # also while reading, encoding and loading
                 time.sleep(chance.uniform(0, loading))
