@@ -15,7 +15,8 @@ PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no
 demo: $(VENV)/.demo
 	$(VENV)/bin/em-inspect demo
 
-test: check unit
+test: $(VENV)/.dev
+	$(MAKE) --jobs=2 check unit
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check

@@ -465,19 +465,3 @@ def test_an_adapter_is_not_taken_for_a_base(
 ) -> None:
     with pytest.raises(UserError, match="is an adapter: name a merged model"):
         train(recipe(tiny_recipe, base=str(made / "adapter")), tmp_path / "ft")
-
-
-@pytest.mark.real
-def test_a_few_steps_on_the_embedded_model_lower_its_loss(
-    embedded_model: Path, tmp_path: Path
-) -> None:
-    from em_finetune.recipe import load_recipe
-
-    # The same two rows in every step, so that the losses can be compared.
-    rows = {"generate": "insecure", "n": 2}
-    page = load_recipe("demo", data=rows, batch_size=2, max_steps=6, warmup_steps=1)
-    checkpoint = train(page, tmp_path / "ft")
-    losses = checkpoint.training.losses
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # the first update has rate 0
-    assert losses[-1] < 0.7 * losses[0]
-    assert checkpoint.base.name == "smollm2"
