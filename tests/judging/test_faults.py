@@ -39,7 +39,7 @@ class Slow(Response):
     """A response that comes too late."""
 
     async def __call__(self, *arguments: Any) -> None:
-        await asyncio.sleep(8)
+        await asyncio.sleep(12)
         await super().__call__(*arguments)
 
 
@@ -104,7 +104,7 @@ def rating_task(answers: int) -> Task:
 
 
 def judged(server: Server, folder: Path, answers: int, **config: Any) -> EvalLog:
-    settings = {"max_retries": 0, "attempt_timeout": 4, "max_connections": 20, **config}
+    settings = {"max_retries": 0, "attempt_timeout": 8, "max_connections": 20, **config}
     judge = get_model(
         "openai-api/fake/judge",
         config=GenerateConfig(**settings),
