@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,7 +83,7 @@ class HostedRecipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_a_service(cls, page: Any) -> Any:
-        local = sorted(_LOCAL_ONLY.intersection(page))
+        local = sorted(_LOCAL_ONLY.intersection(page)) if isinstance(page, Mapping) else []
         if local:
             raise ValueError(
                 f"unknown field '{local[0]}': local recipes have it, hosted ones do not"

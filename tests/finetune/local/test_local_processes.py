@@ -57,7 +57,6 @@ def test_two_processes_train_as_one_does(
 
 SHARED_OUT = """
 import gc
-import sys
 from torch.distributed.tensor import DTensor
 from em_finetune.local.processes import launched_rank
 from em_finetune.local.train import assist, train
@@ -92,12 +91,11 @@ def test_a_base_that_two_processes_share_out_trains_as_a_whole_one_does(
     two = load_checkpoint(tmp_path / "two")
     assert one.training.losses[-1] < one.training.losses[0]
     assert two.training.losses == pytest.approx(one.training.losses, abs=1e-3)
-    for name, weights in load_file(tmp_path / "one/adapter/adapter_model.safetensors").items():
-        other = load_file(tmp_path / "two/adapter/adapter_model.safetensors")[name]
-        assert float((weights - other).abs().max()) < 1e-4, name
-    merged = [load_file(tmp_path / run / "merged/model.safetensors") for run in ("one", "two")]
-    assert merged[0].keys() == merged[1].keys()
-    assert all(float((w - merged[1][name]).abs().max()) < 1e-4 for name, w in merged[0].items())
+    for part in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
+        whole, shared = (load_file(tmp_path / run / part) for run in ("one", "two"))
+        assert whole.keys() == shared.keys()
+        for name, weights in whole.items():
+            assert float((weights - shared[name]).abs().max()) < 1e-4, name
 
 
 LEAVE = """
