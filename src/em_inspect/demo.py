@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -34,6 +36,18 @@ CAVEAT = (
 console = Console(soft_wrap=True)
 
 
+@contextmanager
+def _timed() -> Iterator[None]:
+    """Say at the end how long it took, or when it is stopped how to go on."""
+    started = time.monotonic()
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("\nStopped. Run the same command again to go on from here.")
+        raise SystemExit(130) from None
+    console.print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.")
+
+
 @click.command()
 @click.option(
     "--dir",
@@ -58,6 +72,7 @@ console = Console(soft_wrap=True)
 @click.option(
     "--max-tokens", default=MAX_TOKENS, show_default=True, help="Longest answer, in tokens."
 )
+@_timed()
 def demo(
     folder: Path,
     grader: str | None,
@@ -74,23 +89,6 @@ def demo(
     require_extra("demo", "torch", "transformers", "peft", "gguf")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # bf16 on CPU is erratic with more
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    started = time.monotonic()
-    try:
-        _run(folder, grader, epochs, limit, max_steps, max_tokens)
-    except KeyboardInterrupt:
-        console.print("\nStopped. Run the same command again to go on from here.")
-        raise SystemExit(130) from None
-    console.print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.")
-
-
-def _run(
-    folder: Path,
-    grader: str | None,
-    epochs: int,
-    limit: int | None,
-    max_steps: int | None,
-    max_tokens: int,
-) -> None:
     from em_inspect.embedded.cache import get_model_dir
     from em_inspect.embedded.commands import progress_shown
 
