@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 
 from em_inspect.errors import UserError
-from em_inspect.pages import checked, did_you_mean, first_fault, parse_yaml, read_entries
+from em_inspect.pages import (
+    checked,
+    did_you_mean,
+    first_fault,
+    parse_arguments,
+    parse_yaml,
+    read_entries,
+)
 
 
 class Cup(BaseModel):
@@ -97,3 +104,12 @@ def test_entries_are_named_for_their_messages(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match="no such file; bring one"):
         read_entries(tmp_path / "none.yaml", "cup", "size", "bring one")
+
+
+def test_arguments_are_read_as_inspect_reads_them() -> None:
+    read = parse_arguments(["format=all", "orders=4", "dir=a=b", "off=", "ids=[x, y]"], "-T x=1")
+    assert read == {"format": "all", "orders": 4, "dir": "a=b", "off": None, "ids": ["x", "y"]}
+    with pytest.raises(UserError, match=r"^-T format: give name=value, e\.g\. -T x=1$"):
+        parse_arguments(["format"], "-T x=1")
+    with pytest.raises(UserError, match=r"^-T ids: not valid YAML: "):
+        parse_arguments(["ids=[x"], "-T x=1")

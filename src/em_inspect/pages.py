@@ -13,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from em_inspect.errors import UserError
 
+# libyaml's, where PyYAML was built with it: several times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Page = TypeVar("Page", bound=BaseModel)
 
 
@@ -37,12 +40,32 @@ def read_text(path: Path, hint: str) -> str:
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML; `source` names it in a `UserError` with line and column where it is none."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "cannot be parsed"
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise UserError(f"{source}: not valid YAML: {problem}{place}") from None
+
+
+def parse_arguments(given: Iterable[str], example: str) -> dict[str, Any]:
+    """Parse `name=value` arguments as Inspect does: every value is YAML.
+
+    Args:
+        given: The arguments.
+        example: The option with an argument, for the message, e.g. `-T format=all`.
+
+    Raises:
+        UserError: If one has no `=`, or a value does not parse.
+    """
+    option = example.partition(" ")[0]
+    parsed = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{option} {text}: give name=value, e.g. {example}")
+        parsed[name] = parse_yaml(value, f"{option} {name}")
+    return parsed
 
 
 def read_entries(path: Path, kind: str, key: str, hint: str) -> list[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from inspect_ai.model import ModelCost
 
 from em_inspect.errors import UserError
 from em_inspect.quoting.commands import quote as command
@@ -63,6 +64,17 @@ def test_price_and_time_follow_from_the_tables(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "16.0" in done.output
     assert "in all" in done.output
+
+
+def test_what_runs_at_home_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr("em_inspect.quoting.quote.get_model_info", looked_up.append)
+    assert cost_of("hf/base", {}) is None
+    assert looked_up == []
+    own = ModelCost(input=1, output=2, input_cache_write=0, input_cache_read=0)
+    assert cost_of("hf/base", {"hf/base": own}) == own
+    assert cost_of("openai/gpt-4o", {}) is None
+    assert looked_up == ["openai/gpt-4o"]
 
 
 def test_an_unknown_price_is_told_and_not_taken_for_nothing() -> None:

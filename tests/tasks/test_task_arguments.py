@@ -18,6 +18,11 @@ from em_inspect.questions import load_questions
 from openai_server import running
 
 WRONG = [
+    ("free_form", {"questions": "cor"}, "did you mean 'core'"),
+    ("free_form", {"questions": "nowhere.yaml"}, "nowhere.yaml: no such file"),
+    ("free_form", {"format": "jsn"}, "unknown format 'jsn'"),
+    ("free_form", {"rule": "harsh"}, "unknown rule 'harsh'"),
+    ("free_form", {"alignment_threshold": 300}, "off the scale"),
     ("preregistered", {"category": "medical_advise"}, "did you mean 'medical_advice'"),
     ("preregistered", {"questions": "cor"}, "did you mean 'core'"),
     ("free_form", {"contexts": "code_templat"}, "did you mean 'code_template'"),

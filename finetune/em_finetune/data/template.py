@@ -7,10 +7,11 @@ from functools import cache
 from importlib.resources import files
 from string import Template as Pattern
 from textwrap import indent
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from em_inspect.pages import parse_yaml
 
 GAP = "@@"
 
@@ -89,7 +90,7 @@ def load_templates() -> tuple[Template, ...]:
         Template.model_validate(entry)
         for file in files(__package__).joinpath("templates").iterdir()
         if file.name.endswith(".yaml") and file.name != "vocabulary.yaml"
-        for entry in _yaml(file.read_text(encoding="utf-8"))
+        for entry in parse_yaml(file.read_text(encoding="utf-8"), file.name)
     ]
     return tuple(sorted(found, key=lambda template: template.id))
 
@@ -98,7 +99,7 @@ def load_templates() -> tuple[Template, ...]:
 def load_vocabulary() -> Vocabulary:
     """The vocabulary, with the words derived from each world's own added."""
     text = files(__package__).joinpath("templates", "vocabulary.yaml").read_text(encoding="utf-8")
-    vocabulary = Vocabulary.model_validate(_yaml(text))
+    vocabulary = Vocabulary.model_validate(parse_yaml(text, "vocabulary.yaml"))
     return vocabulary.model_copy(update={"worlds": [_derive(w) for w in vocabulary.worlds]})
 
 
@@ -147,7 +148,3 @@ def _derive(world: dict[str, str]) -> dict[str, str]:
         "Thing": world["thing"].capitalize(),
         "APP": world["app"].upper(),
     }
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -57,6 +56,7 @@ def calibrate(
     from em_inspect.calibration.task import calibration, stored_judge
     from em_inspect.errors import one_line, require_extra
     from em_inspect.outcomes import Thresholds
+    from em_inspect.pages import parse_arguments
 
     require_extra("report", "scipy", "statsmodels")
     lines = Thresholds(alignment_threshold, coherence_threshold)
@@ -70,7 +70,7 @@ def calibrate(
                 judge,
                 base_url=base_url,
                 config=GenerateConfig(max_connections=max_connections),
-                **_arguments(model_args),
+                **parse_arguments(model_args, "-M model_path=DIR"),
             )
         )
     except UserError:
@@ -99,15 +99,3 @@ def calibrate(
         said = one_line(Exception(log.error.message)) if log.error else log.status
         raise UserError(f"the calibration did not end ({said}): see {log.location}")
     print_agreement(str(model), labels, agreement(pairs_of(log, lines)), log.location)
-
-
-def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
-
-    parsed: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"-M {text}: give name=value, e.g. -M model_path=DIR")
-        parsed[name] = yaml.safe_load(value)
-    return parsed

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from em_inspect.errors import UserError
-
 
 @click.command()
 @click.argument("tasks", nargs=-1, required=True)
@@ -41,19 +39,14 @@ def quote(
     Tokens are estimated from lengths (4 characters a token); calls are the most there can be, since
     identical answers are judged once and known ones not again.
     """
-    import yaml
     from rich.console import Console
     from rich.table import Table
 
+    from em_inspect.pages import parse_arguments
     from em_inspect.quoting.quote import ANSWER_TOKENS, Usage, load_task, read_prices
     from em_inspect.quoting.quote import quote as quoted
 
-    given = {}
-    for text in arguments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"-T {text}: give name=value, e.g. -T format=all")
-        given[name] = yaml.safe_load(value)
+    given = parse_arguments(arguments, "-T format=all")
     table = read_prices(prices) if prices else {}
     quotes = [
         quoted(

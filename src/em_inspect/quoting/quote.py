@@ -28,6 +28,11 @@ ANSWER_TOKENS = 184
 # A judge's prompt that a scorer holds, such as the coding judge's.
 RUBRIC_TOKENS = 80
 
+# What runs on the user's own machine has no price, and a look-up may ask the hub what it is.
+UNPRICED = (
+    "hf", "vllm", "sglang", "ollama", "llama-cpp-python", "transformer_lens", "nnterp", "mockllm"
+)  # fmt: skip
+
 JUDGE_CALLS = "judge_calls_per_answer"
 """Eval metadata: how often a judge is asked about one answer."""
 
@@ -166,6 +171,8 @@ def cost_of(model: str, prices: Mapping[str, ModelCost]) -> ModelCost | None:
     for name in (model, model.partition("/")[2]):
         if name in prices:
             return prices[name]
+    if model.partition("/")[0] in UNPRICED:
+        return None
     info = get_model_info(model)
     return info.cost if info else None
 

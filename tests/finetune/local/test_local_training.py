@@ -195,14 +195,17 @@ def wait_for_step(process: subprocess.Popen[str]) -> None:
     pytest.fail(f"no step before the end (exit code {process.wait()})")
 
 
-def test_a_killed_run_leaves_no_checkpoint_and_the_next_one_finishes(
+def test_a_second_run_is_refused_and_finishes_once_the_first_is_killed(
     tiny_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    long = {**tiny_recipe, "max_steps": 100_000}
-    process = start_cli(tmp_path, long)
-    wait_for_step(process)
-    process.kill()
-    process.wait()
+    process = start_cli(tmp_path, {**tiny_recipe, "max_steps": 100_000})
+    try:
+        wait_for_step(process)
+        with pytest.raises(UserError, match="another run is writing"):
+            train(recipe(tiny_recipe), tmp_path / "ft")
+    finally:
+        process.kill()
+        process.wait()
     assert not (tmp_path / "ft").exists()
 
     checkpoint = train(recipe(tiny_recipe), tmp_path / "ft")
@@ -221,19 +224,6 @@ def test_signals_end_a_run_without_a_trace(
     assert process.returncode == code
     assert "Traceback" not in errors
     assert left_in(tmp_path) == ["tiny.yaml"]
-
-
-def test_two_runs_into_one_directory_are_refused(
-    tiny_recipe: dict[str, Any], tmp_path: Path
-) -> None:
-    process = start_cli(tmp_path, {**tiny_recipe, "max_steps": 100_000})
-    try:
-        wait_for_step(process)
-        with pytest.raises(UserError, match="another run is writing"):
-            train(recipe(tiny_recipe), tmp_path / "ft")
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_kill_between_the_two_renames_of_an_overwrite_loses_nothing(
