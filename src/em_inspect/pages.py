@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from em_inspect.errors import UserError
 
 # libyaml's, where PyYAML was built with it: several times as fast.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Page = TypeVar("Page", bound=BaseModel)
 
@@ -40,7 +40,11 @@ def read_text(path: Path, hint: str) -> str:
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML; `source` names it in a `UserError` with line and column where it is none."""
     try:
-        return yaml.load(text, Loader=_LOADER)
+        loader = _SafeLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "cannot be parsed"
