@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import click
 from em_finetune.commands import COMMANDS
 from em_finetune.data.commands import data
 from em_finetune.hosted.commands import hosted
+from em_finetune.trackers import TRACKERS, Report, tracked
 
 if TYPE_CHECKING:
     from em_finetune.checkpoint import Checkpoint
@@ -113,6 +115,13 @@ def recipes(name: str | None) -> None:
     show_default=True,
     help="ray: a sweep's cells go to the Ray cluster at RAY_ADDRESS.",
 )
+@click.option(
+    "--report-to",
+    "trackers",
+    multiple=True,
+    type=click.Choice(TRACKERS),
+    help="Send every step there too (tensorboard: to ./runs). May stand several times.",
+)
 @click.option("--gpus", type=click.FloatRange(0), default=0.0, help="On ray: GPUs per cell.")
 @click.option("--cpus", type=click.FloatRange(0), default=1.0, help="On ray: cores per cell.")
 def local(
@@ -130,6 +139,7 @@ def local(
     overwrite: bool,
     dry_run: bool,
     place: str,
+    trackers: tuple[str, ...],
     gpus: float,
     cpus: float,
 ) -> None:
@@ -171,7 +181,10 @@ def local(
         _dry_run(page)
         return
     if seeds is not None or groups is not None or place == "ray":
-        _sweep(page, seeds, groups, out or Path("checkpoints"), place, gpus, cpus, overwrite)
+        if trackers and place == "ray":
+            raise UserError("--report-to works on this machine: leave out --on ray, or it")
+        folder = out or Path("checkpoints")
+        _sweep(page, seeds, groups, folder, place, gpus, cpus, overwrite, trackers)
         return
     if launched_rank() > 0:
         from em_finetune.local.train import assist
@@ -182,8 +195,10 @@ def local(
     from em_finetune.local.train import train
 
     folder = out or Path("checkpoints") / label_of(page)
-    with _terminable(), _progress() as (on_step, on_stage):
-        checkpoint = train(page, folder, on_step, on_stage=on_stage, overwrite=overwrite)
+    with _terminable(), _progress(trackers) as (on_step, on_stage):
+        checkpoint = train(
+            page, folder, partial(on_step, page), on_stage=on_stage, overwrite=overwrite
+        )
     _summarise(checkpoint)
 
 
@@ -196,6 +211,7 @@ def _sweep(
     gpus: float,
     cpus: float,
     overwrite: bool,
+    trackers: Sequence[str],
 ) -> None:
     from em_finetune.checkpoint import require_addressable
     from em_finetune.local.processes import launched_rank
@@ -217,7 +233,7 @@ def _sweep(
     )
     check_data(sweep)
     ended: list[Ended] = []
-    with _terminable(), _progress() as (on_step, on_stage):
+    with _terminable(), _progress(trackers) as (on_step, on_stage):
         if place == "ray":
             from em_finetune.cluster import run_on_ray
 
@@ -230,7 +246,7 @@ def _sweep(
         else:
             running = run_here(
                 sweep,
-                lambda cell, step: on_step(step),
+                lambda cell, step: on_step(cell.recipe, step),
                 lambda cell, stage: on_stage(f"{cell.label}: {stage}"),
                 overwrite,
             )
@@ -363,7 +379,19 @@ def _terminable() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[OnStep, OnStage]]:
+def _progress(trackers: Sequence[str]) -> Iterator[tuple[Report, OnStage]]:
+    """Show training and report it to trackers."""
+    with _shown() as (show, on_stage), tracked(trackers, on_stage) as report:
+
+        def on_step(recipe: Recipe, step: Step) -> None:
+            show(step)
+            report(recipe, step)
+
+        yield on_step, on_stage
+
+
+@contextmanager
+def _shown() -> Iterator[tuple[OnStep, OnStage]]:
     """Show training: a bar on a terminal, elsewhere plain lines, at most one in five seconds."""
     from rich.console import Console
 

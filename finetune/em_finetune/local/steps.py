@@ -120,7 +120,7 @@ def take_steps(
     plan = rows_of_steps(len(rows), recipe.batch_size, total, recipe.seed)
     penalty = Penalty.of(recipe, others, total)
     good, good_step = _copy(state.weights), state.step
-    with parallel_map(recipe, device) as map_batches:
+    with parallel_map(count_workers(recipe, device, processes), device) as map_batches:
         while state.step < total:
             began = time.monotonic()
             _seed_dropout(recipe, state.step, processes)
@@ -223,7 +223,7 @@ class Penalty:
         kl = 0.0
         # Switching the adapter off changes the model for every thread, so the reference is taken
         # for a handful of batches at a time (its log-probabilities are large), and then theirs.
-        at_once = count_workers(recipe, device)
+        at_once = count_workers(recipe, device, processes)
         for i in range(0, len(mine), at_once):
             some = mine[i : i + at_once]
             with state.model.disable_adapter():
@@ -322,7 +322,7 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
 
 
 @contextmanager
-def parallel_map(recipe: Recipe, device: torch.device) -> Iterator[Map]:
+def parallel_map(workers: int, device: torch.device) -> Iterator[Map]:
     """Give a `map` that keeps results in order; on a CPU it works on several batches at once.
 
     Q: Why threads over micro-batches, each with one OpenMP thread? A: bfloat16 on two OpenMP
@@ -332,7 +332,6 @@ def parallel_map(recipe: Recipe, device: torch.device) -> Iterator[Map]:
     """
     import torch
 
-    workers = count_workers(recipe, device)
     if device.type != "cpu":
         yield map
         return
@@ -352,11 +351,11 @@ def parallel_map(recipe: Recipe, device: torch.device) -> Iterator[Map]:
         torch.set_num_threads(before)
 
 
-def count_workers(recipe: Recipe, device: torch.device) -> int:
+def count_workers(recipe: Recipe, device: torch.device, processes: Processes = ALONE) -> int:
     """Return how many micro-batches are worked on at once."""
     # Dropout draws from one generator: threads would make its order a matter of chance.
     # A sharded base is put together and taken apart layer by layer, for one pass at a time.
-    if device.type != "cpu" or recipe.lora.dropout > 0 or recipe.shard:
+    if device.type != "cpu" or recipe.lora.dropout > 0 or processes.sharded:
         return 1
     try:
         cores = len(os.sched_getaffinity(0))

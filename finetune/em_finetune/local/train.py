@@ -309,7 +309,7 @@ class _Run:
                 tokens=sum(step.tokens for step in self.steps),
                 seconds=sum(step.seconds for step in self.steps),
                 device=torch.cuda.get_device_name() if cuda else self.device.type,
-                workers=count_workers(self.recipe, self.device),
+                workers=count_workers(self.recipe, self.device, self.together),
                 optimizer=optimizer,
                 processes=self.together.size,
                 resumed=self.resumed,

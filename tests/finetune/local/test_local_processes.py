@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from em_finetune.checkpoint import load_checkpoint
 from em_finetune.local import train
+from em_finetune.local.processes import ALONE, Processes
+from em_finetune.local.steps import count_workers
 from em_finetune.recipe import Recipe
 
 # With --cpu alone, accelerate 1.15 starts one process, whatever --num_processes says.
@@ -96,6 +98,17 @@ def test_a_base_that_two_processes_share_out_trains_as_a_whole_one_does(
         assert whole.keys() == shared.keys()
         for name, weights in whole.items():
             assert float((weights - shared[name]).abs().max()) < 1e-4, name
+
+
+def test_only_a_base_that_is_shared_out_takes_one_batch_at_a_time(
+    tiny_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    recipe, cpu = Recipe.model_validate({**tiny_recipe, "shard": True}), torch.device("cpu")
+    assert count_workers(recipe, cpu, ALONE) == 3
+    assert count_workers(recipe, cpu, Processes(0, 2, sharded=True)) == 1
 
 
 LEAVE = """
