@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,13 @@ import click
 from em_finetune.commands import COMMANDS
 from em_finetune.data.commands import data
 from em_finetune.hosted.commands import hosted
-from em_finetune.trackers import TRACKERS, Report, tracked
+from em_finetune.progress import following
+from em_finetune.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from em_finetune.checkpoint import Checkpoint
-    from em_finetune.local.steps import Step
     from em_finetune.recipe import Recipe
     from em_finetune.sweep import Cell, Ended
-
-OnStep = Callable[["Step"], None]
-OnStage = Callable[[str], None]
 
 _INTERRUPTED = 130
 _SHOWN_LEFT_OUT = 5
@@ -195,7 +192,7 @@ def local(
     from em_finetune.local.train import train
 
     folder = out or Path("checkpoints") / label_of(page)
-    with _terminable(), _progress(trackers) as (on_step, on_stage):
+    with _terminable(), following(trackers) as (on_step, on_stage):
         checkpoint = train(
             page, folder, partial(on_step, page), on_stage=on_stage, overwrite=overwrite
         )
@@ -233,7 +230,7 @@ def _sweep(
     )
     check_data(sweep)
     ended: list[Ended] = []
-    with _terminable(), _progress(trackers) as (on_step, on_stage):
+    with _terminable(), following(trackers) as (on_step, on_stage):
         if place == "ray":
             from em_finetune.cluster import run_on_ray
 
@@ -376,112 +373,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _progress(trackers: Sequence[str]) -> Iterator[tuple[Report, OnStage]]:
-    """Show training and report it to trackers."""
-    with _shown() as (show, on_stage), tracked(trackers, on_stage) as report:
-
-        def on_step(recipe: Recipe, step: Step) -> None:
-            show(step)
-            report(recipe, step)
-
-        yield on_step, on_stage
-
-
-@contextmanager
-def _shown() -> Iterator[tuple[OnStep, OnStage]]:
-    """Show training: a bar on a terminal, elsewhere plain lines, at most one in five seconds."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with _bar(console) as shown:
-            yield shown
-    else:
-        yield _plain_lines()
-
-
-@contextmanager
-def _bar(console: Any) -> Iterator[tuple[OnStep, OnStage]]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task: Any = None
-        pace = _Pace()
-
-        def on_stage(stage: str) -> None:
-            progress.console.print(stage, style="dim", highlight=False)
-
-        def on_step(step: Step) -> None:
-            nonlocal task
-            if pace.add(step):
-                task = progress.add_task("step", total=step.steps, figures="")
-            figures = f"loss {step.loss:.3f}  {pace.speed:.0f} tokens/s"
-            progress.update(task, completed=step.step, figures=figures)
-
-        yield on_step, on_stage
-
-
-def _plain_lines() -> tuple[OnStep, OnStage]:
-    from time import monotonic
-
-    pace = _Pace()
-    shown = -5.0
-
-    def on_stage(stage: str) -> None:
-        click.echo(stage, err=True)
-
-    def on_step(step: Step) -> None:
-        nonlocal shown
-        pace.add(step)
-        if step.step < step.steps and monotonic() - shown < 5:
-            return
-        shown = monotonic()
-        left = pace.seconds / pace.taken * (step.steps - step.step)
-        click.echo(
-            f"step {step.step}/{step.steps}  loss {step.loss:.3f}  "
-            f"{pace.speed:.0f} tokens/s  {left:.0f} s left",
-            err=True,
-        )
-
-    return on_step, on_stage
-
-
-class _Pace:
-    """How fast a run goes, from the steps taken in this process."""
-
-    def __init__(self) -> None:
-        self.last = self.taken = self.tokens = 0
-        self.seconds = 0.0
-
-    def add(self, step: Step) -> bool:
-        """Count a step; returns whether a run begins with it."""
-        begins = self.taken == 0 or step.step <= self.last
-        if begins:
-            self.taken, self.tokens, self.seconds = 0, 0, 0.0
-        self.last, self.taken = step.step, self.taken + 1
-        self.tokens, self.seconds = self.tokens + step.tokens, self.seconds + step.seconds
-        return begins
-
-    @property
-    def speed(self) -> float:
-        """Tokens per second."""
-        return self.tokens / self.seconds
