@@ -9,7 +9,7 @@ import argparse
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from em_inspect.analysis.interval import (
     mean_of,
     mean_share,
     two_way,
+    weighted_mean,
 )
 
 SHARES = (0.002, 0.02, 0.2)
@@ -31,9 +32,26 @@ SPREADS = (0.0, 0.3, 0.6)
 """Standard deviation of the seeds' true shares over their mean; 0.6 is about the paper's."""
 
 QUESTIONS, QUESTION_SPREAD, SAMPLES = 8, 0.7, 100
+
+ITEMS, ORDERS = 30, 4
+CENTRES = (0.01, 0.3)
+"""Probability on misaligned letters of a model and an item in the middle."""
+LOGIT_SPREADS = (0.0, 0.5)
+"""Standard deviation of the seeds' log odds."""
+ITEM_SPREAD, ORDER_SPREAD = 1.5, 1.0
+"""Standard deviations of log odds: between items, and between the orders of an item's choices."""
+
 MARKS = ("<!-- coverage: begin -->", "<!-- coverage: end -->")
 
 Array = NDArray[np.float64]
+Held = tuple[str, Estimate, float]
+"""An interval's name, the interval, and the truth that it is about."""
+Simulate = Callable[[np.random.Generator, float, int, float], Iterator[Held]]
+Found = dict[tuple[str, float], dict[tuple[float, int], tuple[float, float]]]
+
+
+_NODES, _AREAS = np.polynomial.hermite_e.hermegauss(61)
+_WEIGHTS = _AREAS / _AREAS.sum()
 
 
 def factors(rng: np.random.Generator, spread: float, size: int) -> Array:
@@ -43,10 +61,10 @@ def factors(rng: np.random.Generator, spread: float, size: int) -> Array:
     return np.asarray(rng.gamma(1 / spread**2, spread**2, size))
 
 
-def simulate(
+def simulate_shares(
     rng: np.random.Generator, share: float, seeds: int, spread: float
-) -> Iterator[tuple[str, Estimate, float]]:
-    """One experiment: each interval, and the truth that it is about."""
+) -> Iterator[Held]:
+    """One experiment whose answers are counted."""
     many_seeds, many_questions = factors(rng, spread, 4000), factors(rng, QUESTION_SPREAD, 4000)
     a, b = factors(rng, spread, seeds), factors(rng, QUESTION_SPREAD, QUESTIONS)
     p = np.minimum(1, share * np.outer(a, b))
@@ -91,15 +109,55 @@ def paired(rng: np.random.Generator, p: Array, hits: Array) -> Estimate:
     return difference(*sides)
 
 
+def expected(log_odds: Array, *spreads: float) -> float:
+    """Mean probability where normal effects of these spreads are added (Gauss-Hermite)."""
+    effects = math.hypot(*spreads) * _NODES
+    return float((1 / (1 + np.exp(-log_odds[..., None] - effects)) @ _WEIGHTS).mean())
+
+
+def simulate_masses(
+    rng: np.random.Generator, centre: float, seeds: int, spread: float
+) -> Iterator[Held]:
+    """One experiment that measures a probability per answer: every item in a few orders.
+
+    Log odds are the sum of normal effects: of the seed, the item, both together (half the seeds'
+    spread), and the order.
+    """
+    middle, both = math.log(centre / (1 - centre)), spread / 2
+    seed = middle + rng.normal(0, spread, (seeds, 1))
+    item = rng.normal(0, ITEM_SPREAD, ITEMS)
+    cells = seed + item + rng.normal(0, both, (seeds, ITEMS))
+    n = np.full(cells.shape, ORDERS)
+    p = 1 / (1 + np.exp(-cells[..., None] - rng.normal(0, ORDER_SPREAD, (*cells.shape, ORDERS))))
+    sums, squares = p.sum(2), (p**2).sum(2)
+    weights = np.full(sums.size, 1 / sums.size)
+    these = weighted_mean(sums.ravel(), squares.ravel(), n.ravel(), weights, "answers")
+    yield "rows (t), for these models and items", these, expected(cells, ORDER_SPREAD)
+    if seeds > 1:
+        by_seed = clustered(sums.sum(1), n.sum(1), "seeds", counted=False)
+        new_seeds = expected(middle + item, spread, both, ORDER_SPREAD)
+        yield "seeds (t), for new seeds", by_seed, new_seeds
+        new = expected(np.array([middle]), spread, both, ITEM_SPREAD, ORDER_SPREAD)
+        yield "seeds and items (two-way, t), for both new", two_way(sums, n, counted=False), new
+    by_item = clustered(sums.sum(0), n.sum(0), "questions", counted=False)
+    new_items = expected(seed, both, ITEM_SPREAD, ORDER_SPREAD)
+    yield "items (t), for new items", by_item, new_items
+    base = middle - math.log(2)  # half the odds
+    q = 1 / (1 + np.exp(-base - item[:, None] - rng.normal(0, ORDER_SPREAD, (ITEMS, ORDERS))))
+    paired = mean_of((sums / n).mean(0) - q.mean(1))
+    truth = new_items - expected(np.array([base]), ITEM_SPREAD, ORDER_SPREAD)
+    yield "paired difference (t), for new items", paired, truth
+
+
 def coverage(
-    experiments: int, seed: int = 0
-) -> dict[tuple[str, float], dict[tuple[float, int], tuple[float, float]]]:
+    simulate: Simulate, spreads: Sequence[float], shares: Sequence[float], experiments: int
+) -> Found:
     """Share of experiments whose interval holds the truth, and the interval's mean width."""
-    found: dict[tuple[str, float], dict[tuple[float, int], tuple[float, float]]] = defaultdict(dict)
-    for spread in SPREADS:
-        for share in SHARES:
+    found: Found = defaultdict(dict)
+    for spread in spreads:
+        for share in shares:
             for seeds in SEEDS:
-                rng = np.random.default_rng([seed, int(spread * 10), int(share * 1000), seeds])
+                rng = np.random.default_rng([0, int(spread * 10), int(share * 1000), seeds])
                 held: dict[str, list[bool]] = defaultdict(list)
                 width: dict[str, list[float]] = defaultdict(list)
                 for _ in range(experiments):
@@ -114,36 +172,53 @@ def coverage(
     return found
 
 
-def table(experiments: int) -> str:
+def report(experiments: int) -> str:
     """The result as Markdown: one row per interval and spread, coverage in percent."""
-    found = coverage(experiments)
-    names = list(dict.fromkeys(name for name, _ in found))
-    designs = [(share, seeds) for share in SHARES for seeds in SEEDS]
     error = 100 * math.sqrt(0.95 * 0.05 / experiments)
+    shares = coverage(simulate_shares, SPREADS, SHARES, experiments)
+    masses = coverage(simulate_masses, LOGIT_SPREADS, CENTRES, experiments)
     lines = [
         f"Coverage in percent of nominal 95 % intervals; {experiments:,} simulated experiments per "
-        f"cell (Monte-Carlo error ±{error:.1f} at 95), {QUESTIONS} questions × {SAMPLES} answers "
-        f"per model, questions' true shares spread by {QUESTION_SPREAD:g} of their mean. **Bold**: "
-        "under-covers (below 93). In brackets: mean width in percentage points.",
+        f"cell (Monte-Carlo error ±{error:.1f} at 95). **Bold**: under-covers (below 93). In "
+        "brackets: mean width in percentage points.",
         "",
+        "### Shares",
+        "",
+        f"{QUESTIONS} questions × {SAMPLES} answers per model, questions' true shares spread by "
+        f"{QUESTION_SPREAD:g} of their mean.",
+        "",
+        *_table(shares, "True share", SHARES, SPREADS),
+        *_verdicts(shares, "share"),
+        "",
+        "### Means of probabilities",
+        "",
+        f"{ITEMS} items × {ORDERS} orders per model; log odds are normal, their standard deviation "
+        f"{ITEM_SPREAD:g} between items and {ORDER_SPREAD:g} between orders. The base of the "
+        "paired difference has half the odds.",
+        "",
+        *_table(masses, "Probability in the middle", CENTRES, LOGIT_SPREADS),
+        *_verdicts(masses, "probability"),
     ]
-    for share in SHARES:
-        chosen = [design for design in designs if design[0] == share]
-        lines += [
-            f"True share {share:g}:",
+    return "\n".join(lines)
+
+
+def _table(
+    found: Found, title: str, shares: Sequence[float], spreads: Sequence[float]
+) -> Iterator[str]:
+    for share in shares:
+        yield from (
+            f"{title} {share:g}:",
             "",
             "| interval | spread of seeds | "
-            + " | ".join(f"{seeds} seed{'s' * (seeds > 1)}" for _, seeds in chosen)
+            + " | ".join(f"{seeds} seed{'s' * (seeds > 1)}" for seeds in SEEDS)
             + " |",
-            "| --- | --- |" + " --- |" * len(chosen),
-        ]
-        for name in names:
-            for spread in SPREADS:
-                cells = [found[name, spread].get(design) for design in chosen]
-                shown = " | ".join(_cell(cell) for cell in cells)
-                lines.append(f"| {name} | {spread:g} | {shown} |")
-        lines.append("")
-    return "\n".join([*lines, *_verdicts(found)])
+            "| --- | --- |" + " --- |" * len(SEEDS),
+        )
+        for name in dict.fromkeys(name for name, _ in found):
+            for spread in spreads:
+                cells = [found[name, spread].get((share, seeds)) for seeds in SEEDS]
+                yield f"| {name} | {spread:g} | {' | '.join(map(_cell, cells))} |"
+        yield ""
 
 
 def _cell(cell: tuple[float, float] | None) -> str:
@@ -154,9 +229,7 @@ def _cell(cell: tuple[float, float] | None) -> str:
     return f"{f'**{shown}**' if held < 0.93 else shown} ({100 * width:.2g})"
 
 
-def _verdicts(
-    found: dict[tuple[str, float], dict[tuple[float, int], tuple[float, float]]],
-) -> Iterator[str]:
+def _verdicts(found: Found, what: str) -> Iterator[str]:
     yield "Worst cell of each interval, over all designs above:"
     yield ""
     for name in dict.fromkeys(name for name, _ in found):
@@ -171,7 +244,7 @@ def _verdicts(
         said = f"under-covers in {bad} of {len(cells)} designs" if bad else "does not under-cover"
         yield (
             f"- {name}: {said}; worst {100 * held:.1f} % "
-            f"(share {share:g}, {seeds} seed{'s' * (seeds > 1)}, spread {spread:g})."
+            f"({what} {share:g}, {seeds} seed{'s' * (seeds > 1)}, spread {spread:g})."
         )
 
 
@@ -180,7 +253,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="page with the two marks to write between")
     parser.add_argument("--experiments", type=int, default=2000)
     arguments = parser.parse_args()
-    text = table(arguments.experiments)
+    text = report(arguments.experiments)
     print(text)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")
