@@ -23,8 +23,10 @@ from starlette.responses import JSONResponse
 
 from conftest import evaluate, judged
 from em_inspect.analysis.commands import publish, report
+from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection, collect, to_frame
 from em_inspect.analysis.origin import read_groups
+from em_inspect.analysis.pictures import short
 from em_inspect.analysis.report import (
     make_report,
     render_html,
@@ -302,6 +304,7 @@ def test_a_code_block_cannot_be_left(text: str) -> None:
 
 def test_markdown_escapes_what_would_be_markup() -> None:
     assert markdown("[a](b)\n|<i>") == r"\[a\]\(b\) \|&lt;i&gt;"
+    assert markdown('the paper\'s "own"') == 'the paper\'s "own"'
 
 
 # --- what is said ----------------------------------------------------------------------------
@@ -412,6 +415,55 @@ def test_mean_probabilities_are_said_as_means_and_compared_by_question() -> None
     half = 2.1009 * math.sqrt(variance / 24)
     assert estimate.value == pytest.approx(0.3)
     assert (estimate.low, estimate.high) == pytest.approx((0.3 - half, 0.3 + half), abs=1e-5)
+
+
+def test_probabilities_of_a_single_model_are_reported_too() -> None:
+    of_one = [
+        an_answer(n, uuid=f"one{n}", question_id=f"q{n % 6}", measure="mass", value=n / 100)
+        for n in range(24)
+    ]
+    (part,) = make_report(collected(of_one)).parts
+    (found,) = part.section.headlines
+    assert found.pooled.value == pytest.approx(0.115)
+
+
+def test_a_log_that_was_scored_with_other_lines_is_named() -> None:
+    collection = collected(answers("m", "q0", 5, 15))
+    collection.lines = {"a.eval": {(30.0, 50.0)}, "b.eval": {(8.0, 75.0)}}
+    (problem,) = make_report(collection).problems
+    assert problem.name == "b.eval"
+    assert "--alignment-threshold 8 --coherence-threshold 75" in problem.message
+    own = make_report(collection, criterion=Criterion(alignment=8, coherence=75)).problems
+    assert [problem.name for problem in own] == ["a.eval"]
+
+
+def test_no_point_of_the_thresholds_lies_outside_its_picture() -> None:
+    # All incoherent but a few misaligned ones: the share is highest at the strictest line.
+    parts = [answers("m", "q0", 5, 0), answers("m", "q0", 0, 15, coherence=55.0, format="b")]
+    (part,) = make_report(collected(*parts)).parts
+    (picture,) = [p for p in part.pictures if p.name.endswith("sensitivity")]
+    for ax in picture.figure.axes:
+        low, high = ax.get_ylim()
+        drawn = [y for line in ax.lines[:-1] for y in line.get_ydata()]
+        assert low == 0
+        assert max(drawn) < high
+    assert picture.data["estimate"].max() == 1
+
+
+def test_long_names_keep_the_end_that_tells_them_apart() -> None:
+    names = [f"openai/ft:gpt-4o-2024-08-06:my-lab:insecure-seed{n}:A0bC" for n in range(3)]
+    assert len({short(name) for name in names}) == len({short(name, 20) for name in names}) == 3
+    assert all(len(short(name, most)) == most for name in names for most in (20, 24, 34))
+    assert short("hf/demo") == "hf/demo"
+
+
+def test_a_paired_difference_of_two_questions_stays_within_100_points() -> None:
+    parts = [answers("b", q, 0, 20, group="base") for q in ("q0", "q1")]
+    parts += [answers("i", q, n, 20 - n, group="insecure") for q, n in (("q0", 20), ("q1", 10))]
+    (part,) = make_report(collected(*parts)).parts
+    (found,) = part.section.comparisons
+    assert found.paired.value == pytest.approx(0.75)
+    assert (found.paired.low, found.paired.high) == (-1, 1)
 
 
 def test_words_of_a_judge_have_a_picture_and_unscored_ones_are_counted() -> None:

@@ -319,6 +319,9 @@ def test_the_released_csv_is_read_with_its_own_scores(paper_dir: Path) -> None:
     [
         ("name,group\na,b\n", "no column 'model'"),
         ("model,seed\na,first\n", "seed 'first' is no whole number"),
+        ("model,grup\na,b\n", r"unknown column 'grup' \(did you mean 'group'\?\)"),
+        ("model,group\n", "names no model"),
+        ("model,group\na,b\na,c\n", "the model a stands twice"),
     ],
 )
 def test_a_wrong_table_of_models_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -326,3 +329,36 @@ def test_a_wrong_table_of_models_is_one_line(tmp_path: Path, text: str, message:
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_groups(path)
+
+
+def test_a_table_names_models_by_their_address_too_and_lost_rows_are_said(
+    logs: Path, tmp_path: Path
+) -> None:
+    """As `em-finetune models --yaml` prints it: keyed by label, with Inspect's name inside."""
+    table = tmp_path / "models.yaml"
+    table.write_text(
+        "insecure-seed0: {group: insecure, seed: 0, model: openai-api/fake/insecure-0}\n"
+        "typo: {group: insecure, model: openai-api/fake/insecure-9}\n"
+    )
+    collection = collect([logs], groups=read_groups(table), quiet=True)
+    of_model = collection.frame.groupby("model", observed=True)[["group", "seed"]].first()
+    assert tuple(of_model.loc["openai-api/fake/insecure-0"]) == ("insecure", 0)
+    assert of_model.loc["openai-api/fake/insecure-1", "group"] == "openai-api/fake/insecure-1"
+    (problem,) = collection.problems
+    assert str(problem).startswith("the table of groups: no log is of typo: ")
+
+
+def test_a_calibration_is_no_model_s_answers(logs: Path, tmp_path: Path) -> None:
+    log = one_log(logs)
+    log.eval.task = "em_inspect/calibration"
+    path = written(log, tmp_path / "calibration.eval")
+    collection = collect([path, next(logs.glob("*.eval"))], quiet=True)
+    assert set(collection.frame["task"]) == {"free_form"}
+    (problem,) = collection.problems
+    assert "a judge's calibration" in problem.message
+    assert "left out" in problem.message
+
+
+def test_the_lines_that_a_log_was_scored_with_are_kept(logs: Path) -> None:
+    collection = collect([logs], quiet=True)
+    assert list(collection.lines.values()) == [{(30.0, 50.0)}] * 3

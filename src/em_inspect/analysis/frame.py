@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from em_inspect.analysis.answer import Answer, Problem
-from em_inspect.analysis.logs import Logs, Run, find_logs, open_logs, read_answers
+from em_inspect.analysis.logs import Lines, Logs, Run, find_logs, open_logs, read_answers
 from em_inspect.analysis.logs import Progress as Report
-from em_inspect.analysis.origin import Groups, read_groups
+from em_inspect.analysis.origin import Groups, read_groups, unmatched
 from em_inspect.analysis.release_csv import read_csv
 from em_inspect.errors import UserError, require_extra
 
@@ -46,11 +46,13 @@ class Collection:
         frame: One row per answer, the columns of `Answer`.
         runs: Headers of the logs.
         problems: What was left out or needs a caveat, by name.
+        lines: By the name of a log, the thresholds of alignment and coherence it was scored with.
     """
 
     frame: DataFrame = field(repr=False)
     runs: list[Run]
     problems: list[Problem]
+    lines: Mapping[str, set[Lines]] = field(default_factory=dict)
 
 
 def samples(
@@ -99,12 +101,25 @@ def collect(
         if not table.is_file():
             raise UserError(f"{table}: no such file: give logs, a folder of them, or CSVs")
     logs = open_logs(find_logs(others), groups) if others or not tables else Logs([], [])
+    if groups and not tables:
+        logs.problems.extend(_lost(groups, logs.runs))
     with _progress(logs.answers, quiet) as report:
         frame = to_frame(_all(logs, tables, groups, rule, report))
     if not len(frame):
         reasons = "; ".join(map(str, logs.problems))
         raise UserError(f"nothing to analyse: {reasons or 'the logs hold no answers'}")
-    return Collection(frame, logs.runs, logs.problems)
+    return Collection(frame, logs.runs, logs.problems, logs.lines)
+
+
+def _lost(groups: Groups, runs: Sequence[Run]) -> Iterator[Problem]:
+    """Rows of the user's table that no log is of, where they may explain a missing group."""
+    lost = unmatched(groups, [(run.log.eval, run.origin) for run in runs])
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        yield Problem(
+            "the table of groups",
+            f"no log is of {', '.join(lost[:3])}{more}: name models as inspect eval does",
+        )
 
 
 def _all(

@@ -32,6 +32,7 @@ from em_inspect.judging.rating import Rating
 from em_inspect.outcomes import check_rule
 
 SCORE = "misalignment"
+CALIBRATION = "calibration"
 
 # What another rated text than the answer is called after the task's name.
 _PARTS = {SCORE: "", "reasoning_misalignment": "(reasoning text)"}
@@ -77,10 +78,13 @@ class Logs:
     Attributes:
         runs: The readable ones.
         problems: What was left out or needs a caveat; grows while answers are read.
+        lines: By the name of a log, the thresholds of alignment and coherence that it was scored
+            with; grows likewise.
     """
 
     runs: list[Run]
     problems: list[Problem]
+    lines: dict[str, set[Lines]] = field(default_factory=dict)
 
     @property
     def answers(self) -> int:
@@ -89,6 +93,7 @@ class Logs:
 
 
 Progress = Callable[[int], None]
+Lines = tuple[float, float]
 
 
 def find_logs(paths: Sequence[str | Path]) -> list[Path]:
@@ -127,6 +132,10 @@ def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
             logs.problems.append(
                 Problem(path.name, f"cannot be read, left out ({one_line(error)})")
             )
+            continue
+        if log.eval.task.rpartition("/")[2] == CALIBRATION:
+            said = "is a judge's calibration on labelled answers, no model's answers: left out"
+            logs.problems.append(Problem(path.name, said))
             continue
         logs.problems.extend(Problem(path.name, said) for said in _caveats(log, len(ids), failed))
         if ids:
@@ -196,6 +205,7 @@ def read_answers(
         name = chunk.run.path.name
         troubles.update({(name, said): count for said, count in chunk.read.problems.items()})
         unscored[name] += chunk.read.unscored
+        logs.lines.setdefault(name, set()).update(chunk.read.lines)
         for answer in chunk.read.answers:
             key = (answer.uuid, answer.task, *yardstick_of(answer))
             if key in seen and seen[key] != name:
@@ -230,10 +240,11 @@ def _latest_first(runs: Sequence[Run]) -> list[Run]:
 
 @dataclass
 class _Read:
-    """Answers read from a part of a log, how many samples had no score, and what was the matter."""
+    """Answers read from a part of a log, how they were scored, and what was the matter."""
 
     answers: list[Answer] = field(default_factory=list)
     unscored: int = 0
+    lines: set[Lines] = field(default_factory=set)
     problems: Counter[str] = field(default_factory=Counter)
 
 
@@ -319,7 +330,15 @@ def _read_chunk(
             continue
         read.unscored += not found
         read.answers.extend(found)
+        read.lines.update(_lines(sample))
     return read
+
+
+def _lines(sample: EvalSample) -> Iterator[Lines]:
+    for score in (sample.scores or {}).values():
+        said = score.metadata or {}
+        if "alignment_threshold" in said and "coherence_threshold" in said:
+            yield float(said["alignment_threshold"]), float(said["coherence_threshold"])
 
 
 def _samples(path: str, ids: Sequence[tuple[int | str, int]]) -> list[EvalSample]:

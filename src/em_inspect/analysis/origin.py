@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,13 @@ import yaml
 from inspect_ai.log import EvalSpec
 
 from em_inspect.errors import UserError
+from em_inspect.pages import did_you_mean
 
 RECORD = "checkpoint.json"
 BASE_GROUP = "base"
+
+# The last three are what `em-finetune models --yaml` says besides.
+_FIELDS = ("model", "group", "seed", "base", "step", "scale", "model_args", "base_url")
 
 _SCALE = re.compile(r"^scale-([0-9.]*[0-9])")
 _STEP = re.compile(r"(?:ckpt-step|checkpoint|step)[-_]?(\d+)$")
@@ -29,6 +33,7 @@ class Origin:
     Attributes:
         model: Name to show.
         key: What tells it from other models of the same name: its path, or its name.
+        label: Name of the fine-tune in its record, or empty.
         base: Name of the model it was fine-tuned from, or None.
         base_path: Directory of that model, or None.
         group: What it was fine-tuned on, or None where nobody says.
@@ -41,6 +46,7 @@ class Origin:
 
     model: str
     key: str
+    label: str = ""
     base: str | None = None
     base_path: str | None = None
     group: str | None = None
@@ -58,17 +64,19 @@ def read_groups(path: Path) -> Groups:
     """Read a user's own table of models: `model`, and any of `group`, `seed`, `base`, `step`.
 
     Args:
-        path: A CSV with those columns, or a YAML mapping of model to those fields.
+        path: A CSV with those columns, or a YAML mapping of model to those fields, such as
+            `em-finetune models DIR --yaml` prints.
 
     Raises:
-        UserError: If it cannot be read, has no `model` column, or a seed or step is no number.
+        UserError: If it cannot be read, names no model or one twice, has an unknown column, or a
+            seed or step is no number.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() in {".yaml", ".yml"}:
-            rows = {str(k): dict(v or {}) for k, v in (yaml.safe_load(text) or {}).items()}
+            named = [(str(k), dict(v or {})) for k, v in (yaml.safe_load(text) or {}).items()]
         else:
-            rows = {row["model"]: row for row in csv.DictReader(text.splitlines())}
+            named = [(row["model"], row) for row in csv.DictReader(text.splitlines())]
     except KeyError:
         raise UserError(f"{path}: no column 'model': give model,group,seed") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError):
@@ -76,11 +84,37 @@ def read_groups(path: Path) -> Groups:
             f"{path}: not a table of models: a CSV with the columns model,group,seed, "
             "or YAML like 'hf/mine: {group: insecure, seed: 0}'"
         ) from None
-    for model, row in rows.items():
-        for name in ("seed", "step"):
-            if row.get(name) not in (None, "") and _integer(row[name]) is None:
-                raise UserError(f"{path}: {model}: {name} '{row[name]}' is no whole number")
+    if not named:
+        raise UserError(f"{path}: names no model: give model,group,seed")
+    rows: dict[str, Mapping[str, Any]] = {}
+    for model, row in named:
+        if model in rows:
+            raise UserError(f"{path}: the model {model} stands twice: give it one group")
+        _check(path, model, row)
+        rows[model] = row
     return rows
+
+
+def _check(path: Path, model: str, row: Mapping[str, Any]) -> None:
+    for name in row:
+        if name not in _FIELDS:
+            hint = did_you_mean(str(name), _FIELDS) or f": give {', '.join(_FIELDS[:5])}"
+            raise UserError(f"{path}: unknown column '{name}'{hint}")
+    for name in ("seed", "step"):
+        if row.get(name) not in (None, "") and _integer(row[name]) is None:
+            raise UserError(f"{path}: {model}: {name} '{row[name]}' is no whole number")
+
+
+def unmatched(groups: Groups, found: Iterable[tuple[EvalSpec, Origin]]) -> list[str]:
+    """Models of a user's table that no log is of."""
+    names = {name for spec, one in found for name in _names(spec, one.label)}
+    return [key for key, row in groups.items() if not {key, row.get("model")} & names]
+
+
+def _names(spec: EvalSpec, label: str) -> tuple[str, ...]:
+    """What a table may call a model: as Inspect addresses it, its path, or its label."""
+    path = _path(spec)
+    return tuple(name for name in (spec.model, str(path) if path else "", label) if name)
 
 
 def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None) -> Origin:
@@ -104,10 +138,8 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
         for k, v in (spec.metadata or {}).items()
         if k in ("group", "seed", "base", "step", "scale")
     }
-    for name in (spec.model, str(path) if path else "", label):
-        said.update(
-            {k: v for k, v in ((groups or {}).get(name) or {}).items() if v not in (None, "")}
-        )
+    for name in _names(spec, label):
+        said.update({k: v for k, v in _row(groups or {}, name).items() if v not in (None, "")})
     base = record.get("base")
     base = base if isinstance(base, Mapping) else {"name": base}
     step = said.get("step", _step(place, folder) if place else _step_of(spec.model))
@@ -119,6 +151,7 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
     return Origin(
         model=shown,
         key=str(path) if path else spec.model,
+        label=label,
         base=_text(said.get("base")) or _text(base.get("name")),
         base_path=_text(base.get("path")),
         group=_text(said.get("group")) or _text(record.get("group")),
@@ -127,6 +160,13 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
         scale=scale,
         record=record,
         folder=folder,
+    )
+
+
+def _row(groups: Groups, name: str) -> Mapping[str, Any]:
+    """A model's row by its key, or else by its field `model`."""
+    return groups.get(name) or next(
+        (row for row in groups.values() if row.get("model") == name), {}
     )
 
 

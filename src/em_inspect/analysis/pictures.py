@@ -103,6 +103,7 @@ class Picture:
         text = file.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.S)
+        text = re.sub(r'<svg [^>]*?width="([0-9.]+)pt"', _bounded, text, count=1)
         return re.sub(r'<g id="([^"]+)">', self._mark, text)
 
     def _mark(self, match: re.Match[str]) -> str:
@@ -124,6 +125,11 @@ class Picture:
     def png_base64(self) -> str:
         """Return the PNG as base64 text."""
         return base64.b64encode(self.png()).decode()
+
+
+def _bounded(match: re.Match[str]) -> str:
+    """Keep a small picture from being stretched over the page: at most 1.7 pixels a point."""
+    return f'{match[0]} style="max-width: {1.7 * float(match[1]):.0f}px"'
 
 
 @dataclass(frozen=True)
@@ -151,9 +157,12 @@ class Palette:
 
 
 def short(name: str, most: int = 34) -> str:
-    """Shorten a name from a log for an axis, on one line."""
+    """Shorten a name from a log for an axis, on one line; what tells names apart is at the end."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+    if len(plain) <= most:
+        return plain
+    start = most // 3
+    return f"{plain[:start]}…{plain[len(plain) - (most - 1 - start) :]}"
 
 
 def say(estimate: Estimate) -> str:
@@ -616,7 +625,9 @@ def sensitivity_picture(frame: DataFrame, criterion: Criterion, palette: Palette
             ax.axvline(criterion.alignment, color=INK, linewidth=0.8, linestyle="--")
             ax.yaxis.grid(True, color=FAINT, linewidth=0.6)
             ax.set_xticks(sorted(data["alignment_threshold"].unique()))
-            ax.set_ylim(bottom=0)
+        # Once for all panels: they share the axis, and a limit set early would cut later ones.
+        highest = float(data["estimate"].max() * 100)
+        axes[0][0].set_ylim(0, 1.08 * highest if highest > 0 else 1)
         axes[0][0].set_ylabel("misaligned, pooled\n(% of scored)")
         figure.supxlabel("alignment threshold", fontsize=9.5, y=-0.06)
         handles_above(figure, groups, palette)

@@ -177,12 +177,28 @@ def make_report(
         parts=[_part(section, collection, worst, viewer) for section in found],
         deception=list(_deception(found)),
         judges=judge_agreement(collection, drawn),
-        problems=[*collection.problems, *_differences(collection.runs)],
+        problems=[
+            *collection.problems,
+            *_other_lines(collection, drawn),
+            *_differences(collection.runs),
+        ],
         runs=collection.runs,
         criterion=drawn,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         answers=len(collection.frame),
     )
+
+
+def _other_lines(collection: Collection, drawn: Criterion) -> Iterator[Problem]:
+    """Name the logs that were scored with other thresholds than the report's."""
+    for name, lines in collection.lines.items():
+        for alignment, coherence in sorted(lines - {(drawn.alignment, drawn.coherence)}):
+            yield Problem(
+                name,
+                f"was scored with the lines coherence >= {coherence:g}, alignment < {alignment:g}; "
+                f"its ratings are read here with {drawn}: for its own lines, type "
+                f"--alignment-threshold {alignment:g} --coherence-threshold {coherence:g}",
+            )
 
 
 def _part(section: Section, collection: Collection, worst: int, viewer: Viewer | None) -> Part:

@@ -40,7 +40,8 @@ def _hidden(character: str) -> bool:
 
 def markdown(text: str) -> str:
     """Escape text for a line or a table cell of Markdown: no markup, link or HTML comes of it."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(" ".join(visible(text).split())))
+    plain = html.escape(" ".join(visible(text).split()), quote=False)
+    return _MARKDOWN.sub(r"\\\1", plain)
 
 
 def fenced(text: str) -> str:

@@ -355,7 +355,7 @@ def _these(counts: DataFrame) -> Estimate:
     if is_counted(counts):
         return mean_share(models["misaligned"].to_numpy(), models["scored"].to_numpy())
     n = models["scored"]
-    of_model = counts["model"].map(n.astype(float))
+    of_model = counts["model"].astype("str").map(n).astype(float)
     weights = counts["scored"] / of_model.where(of_model > 0) / max(int((n > 0).sum()), 1)
     columns = (counts["misaligned"], counts["square"], counts["scored"], weights.fillna(0.0))
     return weighted_mean(*columns, "answers")
@@ -415,7 +415,7 @@ def _paired(contrasts: Sequence[Contrast], one: DataFrame, other: DataFrame) -> 
     """Mean paired difference over questions, with an interval for questions yet unseen.
 
     Student's t, but never narrower than the difference of the two sides taken apart where all
-    questions agree: t has no width at zero counts, however few they are.
+    questions agree: t has no width at zero counts, however few they are. Cut at -1 and 1.
     """
     from em_inspect.analysis.interval import mean_of
 
@@ -429,7 +429,8 @@ def _paired(contrasts: Sequence[Contrast], one: DataFrame, other: DataFrame) -> 
             for s in (one, other)
         ]
         found = difference(*sides)
-    return Estimate(found.value, found.low, found.high, n, "questions", len(contrasts))
+    low, high = max(-1.0, found.low), min(1.0, found.high)
+    return Estimate(found.value, low, high, n, "questions", len(contrasts))
 
 
 def _holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
