@@ -22,7 +22,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "--dir=demo folder",
             "--epochs=1",
             "--limit=2",
-            "--max-steps=1",
+            "--max-steps=2",
             "--max-tokens=20",
             *arguments,
         ],

@@ -68,6 +68,7 @@ def test_the_command_prints_designs(logs: Path, groups: Path) -> None:
     done = CliRunner().invoke(command, pilot)
     assert done.exit_code == 0, done.output
     assert "estimated from 2 models" in done.output
+    assert "Estimated from the pilot: " in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(

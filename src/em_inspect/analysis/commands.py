@@ -236,7 +236,8 @@ def power(
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("simulating", total=len(seeds) * len(samples))
         table = power_table(assumptions, seeds, samples, lambda: bar.advance(task))
-    _show_power(assumptions, table, seeds, samples, wanted, notes)
+    source = "Estimated from the pilot" if pilot else "Assumed"
+    _show_power(source, assumptions, table, seeds, samples, wanted, notes)
 
 
 def _from_pilot(
@@ -263,6 +264,7 @@ def _from_pilot(
 
 
 def _show_power(
+    source: str,
     assumptions: Any,
     table: dict[tuple[int, int], float],
     seeds: tuple[int, ...],
@@ -274,7 +276,7 @@ def _show_power(
 
     from em_inspect.analysis.power import EXPERIMENTS, smallest
 
-    shown = Table("seeds", title=f"Power, by seeds and answers per question ({EXPERIMENTS} each)")
+    shown = Table("seeds")
     for n in samples:
         shown.add_column(str(n), justify="right")
     for k in seeds:
@@ -283,13 +285,14 @@ def _show_power(
         shown.add_row(str(k), *cells)
     out = Console()
     out.print(
-        f"Assumed: {assumptions.share:.2%} against {assumptions.reference:.2%}, seeds spread by "
+        f"{source}: {assumptions.share:.2%} against {assumptions.reference:.2%}, seeds spread by "
         f"{assumptions.spread:.2f} of the share, {assumptions.questions} questions, "
         f"{assumptions.scored:.0%} of answers scored.",
         highlight=False,
     )
     for note in notes:
         out.print(note, markup=False, highlight=False, style="yellow")
+    out.print(f"\nPower, by seeds and answers per question ({EXPERIMENTS} experiments each):")
     out.print(shown)
     best = smallest(table, wanted)
     if best:
