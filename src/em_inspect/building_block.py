@@ -29,6 +29,7 @@ from inspect_ai.viewer import (
 from em_inspect.contexts import Context, ask, compose, ensure_fits
 from em_inspect.errors import UserError
 from em_inspect.judging.judge import check_judge as ensure_judge
+from em_inspect.judging.judge import known_flag
 from em_inspect.judging.scorer import ALIGNMENT, COHERENCE, misalignment
 from em_inspect.measures.arms import paired_difference, question_difference, share_by
 from em_inspect.metrics import by_question, pooled, pooled_by
@@ -116,7 +117,7 @@ def free_form_task(
         chats = [s.input for s in samples if not isinstance(s.input, str)]
         ensure_fits(chats, settings.max_tokens or MAX_TOKENS)
     scorer = misalignment(alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence)
-    judge = ensure_judge(estimator, lead_in) if check_judge else None
+    judge = ensure_judge(estimator, lead_in) if known_flag("check_judge", check_judge) else None
     calls = 2 * (1 + len(more_scorers))
     task = Task(
         dataset=MemoryDataset(
@@ -132,7 +133,7 @@ def free_form_task(
         viewer=viewer(),
         version=version,
     )
-    return announce(task, judge)
+    return announce(task, judge, estimator)
 
 
 def question_samples(

@@ -28,6 +28,8 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name, value in (("alignment", self.alignment), ("coherence", self.coherence)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f"{name}_threshold={value} is no number: give one from 0 to 100")
             if not 0 <= value <= 100:
                 raise UserError(
                     f"{name}_threshold={value:g} is off the scale: give a number from 0 to 100"
@@ -89,4 +91,4 @@ def check_rule(rule: str) -> Rule:
     for known in RULES:
         if rule == known:
             return known
-    raise UserError(f"unknown rule '{rule}': use -T rule={' or '.join(RULES)}")
+    raise UserError(f"unknown rule '{rule}': use {' or '.join(RULES)}")

@@ -149,7 +149,13 @@ def test_a_csv_of_human_labels_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("question,answer,alignment\nq,a,1\nq,a,2\n", "row 2: no column 'coherence'"),
+        (
+            "question,answer,alignment\nq,a,1\nq,a,2\n",
+            "lacks the columns coherence or coherent",
+        ),
+        ("frage,antwort\nq,a\n", "lacks the columns question, answer, alignment or aligned, coh"),
+        ("", "lacks the columns .*: the file is empty"),
+        ("alignment,coherence,question,answer\n1,1,q\n", "row 2: ends before its answer"),
         ("question,answer,aligned,coherent\nq,a,1,1\nq,a,120,1\n", "row 3: aligned '120'"),
         ("question,answer,aligned,coherent\nq,a,1,1\n", "holds 1 labelled answers"),
         ("question,answer,aligned,coherent,outcome\nq,a,1,1,evil\n", "outcome 'evil'"),
@@ -170,6 +176,9 @@ def test_a_csv_that_cannot_be_read_is_named_with_its_row(
         (("--judge=stored",), "come without stored distributions"),
         (("--judge=nobody/nothing",), "cannot be used"),
         (("--judge=stored", "--labels=nowhere.csv"), "no such file"),
+        (("--judge=stored", "--labels=/"), "/: is a directory"),
+        (("--judge=mockllm/model", "--estimator=guess"), "unknown estimator 'guess': use auto, "),
+        (("--judge=mockllm/model", "--rule=harsh"), "unknown rule 'harsh': use plurality or "),
         (("--judge=mockllm/model", "--shuffle=1"), "use it with --judge stored"),
     ],
 )
@@ -180,3 +189,21 @@ def test_a_wrong_argument_is_one_line(
     assert done.exit_code == 1
     assert said in done.output
     assert "Traceback" not in done.output
+    assert "-T" not in done.output
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("limit", ["0", "-2"])
+def test_a_limit_that_leaves_nothing_is_refused(tmp_path: Path, limit: str) -> None:
+    done = run(tmp_path, "--judge=mockllm/model", f"--limit={limit}")
+    assert done.exit_code == 2
+    assert "x>=1" in done.output
+
+
+def test_an_interrupt_before_the_first_rating_ends_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect_ai, "eval", lambda *given, **named: [])
+    done = run(tmp_path, "--judge=mockllm/model")
+    assert done.exit_code == 1
+    assert done.output.strip().endswith("Aborted!")

@@ -117,7 +117,7 @@ def metrics(log: EvalLog) -> dict[str, str]:
     ("arguments", "said"),
     [
         ((), "nothing to do"),
-        (("--rule=harsh",), "unknown rule 'harsh'"),
+        (("--rule=harsh",), "unknown rule 'harsh': use plurality or released"),
         (("--coherence-threshold=101",), "off the scale"),
     ],
 )
@@ -142,3 +142,39 @@ def test_a_file_that_is_no_log_is_named_and_the_others_are_rescored(
     assert done.exit_code == 1
     assert "broken.eval: not a readable log" in done.output
     assert len(list(out.iterdir())) == 1
+
+
+def test_a_folder_rescored_twice_gives_one_result_of_each_log(
+    scored: tuple[EvalLog, Server], tmp_path: Path
+) -> None:
+    original = tmp_path / "run.eval"
+    original.write_bytes(Path(scored[0].location).read_bytes())
+    for _ in range(2):
+        done = CliRunner().invoke(rescore, [str(tmp_path), "--rule=released"])
+        assert done.exit_code == 0, done.output
+        assert done.output.count("changed; misaligned") == 1
+    result = tmp_path / "run-rescored.eval"
+    assert sorted(tmp_path.iterdir()) == [result, original]
+    again = CliRunner().invoke(rescore, [str(result), "--rule=plurality"])
+    assert again.exit_code == 0, again.output
+    assert sorted(tmp_path.iterdir()) == [result, original]
+
+
+def test_two_results_are_never_written_to_one_name(tmp_path: Path) -> None:
+    for name in ("a/run.eval", "b/run.eval"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    out = tmp_path / "out"
+    done = CliRunner().invoke(rescore, [str(tmp_path), "--rule=released", "--out", str(out)])
+    assert done.exit_code == 1
+    assert "would both be written to" in done.output
+    assert not out.exists()
+
+
+def test_what_does_not_exist_is_said_in_the_words_of_the_report(tmp_path: Path) -> None:
+    done = CliRunner().invoke(rescore, [str(tmp_path / "nowhere"), "--rule=released"])
+    assert done.exit_code == 1
+    assert "nowhere: no such file or folder" in done.output
+    done = CliRunner().invoke(rescore, [str(tmp_path), "--rule=released"])
+    assert done.exit_code == 1
+    assert "no logs there" in done.output

@@ -5,6 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from em_inspect import free_form
+from em_inspect.quoting.notice import quoted
 
 OTHER = """\
 from inspect_ai import Task, task
@@ -43,3 +50,18 @@ def test_other_runs_are_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "judge calls" not in done.stdout + done.stderr
     assert "hooks" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("judge", "calls"), [("openai/gpt-4o", 2), ("anthropic/claude", 10)])
+def test_an_estimator_counts_though_the_judge_was_not_tested(judge: str, calls: int) -> None:
+    task = free_form(estimator="sampled", check_judge=False)
+    row = task.dataset[0]
+    spec: Any = SimpleNamespace(
+        dataset=SimpleNamespace(name=task.dataset.name, sample_ids=[row.id]),
+        config=SimpleNamespace(epochs=1),
+        model="mockllm/model",
+        model_roles={"grader": SimpleNamespace(model=judge)},
+    )
+    found = quoted(spec)
+    assert found is not None
+    assert found.judge.calls == calls

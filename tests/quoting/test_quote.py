@@ -64,6 +64,51 @@ def test_price_and_time_follow_from_the_tables(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "16.0" in done.output
     assert "in all" in done.output
+    assert "at most" not in done.output
+
+
+def test_samples_are_asked_for_one_by_one_where_the_provider_does_not_draw_many() -> None:
+    task = load_task("free_form", {})
+    drawn = quote(task, epochs=1, estimator="sampled", judge=GPT).judge
+    single = quote(task, epochs=1, estimator="sampled", judge="anthropic/claude").judge
+    assert (drawn.calls, single.calls) == (16, 80)
+    assert single.tokens_in == 5 * drawn.tokens_in
+    assert single.tokens_out == drawn.tokens_out
+    assert quote(task, epochs=1, estimator="digit_tree", judge="hf/judge").judge.calls == 16
+
+
+def test_an_estimator_among_the_task_s_arguments_counts() -> None:
+    by_option = run("free_form", "--estimator=digit_tree")
+    by_argument = run("free_form", "-T", "estimator=digit_tree")
+    assert by_option.exit_code == by_argument.exit_code == 0
+    assert "19,200" in by_argument.output
+    assert by_option.output == by_argument.output
+
+
+def test_a_switch_that_yaml_reads_as_a_boolean_is_taken() -> None:
+    done = run("reasoning", "-T", "thinking=off")
+    assert done.exit_code == 0, done.output
+    assert "em_inspect/reasoning" in done.output
+
+
+def test_a_calibration_charges_the_judge_alone() -> None:
+    found = quote(load_task("calibration", {}), model=GPT, judge=GPT)
+    assert (found.answers, found.judge.calls) == (87, 174)
+    assert (found.model.calls, found.model.tokens_in, found.model.tokens_out) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_narrow_terminal_cuts_nothing(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    task = load_task("free_form", {"format": "all"})
+    found = quote(task, judge=GPT, epochs=100, estimator="digit_tree")
+    done = run("free_form", "-Tformat=all", "--epochs=100", "--estimator=digit_tree", "--rpm=10")
+    assert "…" not in done.output
+    assert max(map(len, done.output.splitlines()[:-1])) <= columns
+    for usage in (found.model, found.judge):
+        for number in (usage.calls, usage.tokens_in, usage.tokens_out):
+            assert f"{number:,}" in done.output
+    assert GPT in "".join(line[: columns - 45].strip() for line in done.output.splitlines())
 
 
 def test_what_runs_at_home_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +126,8 @@ def test_an_unknown_price_is_told_and_not_taken_for_nothing() -> None:
     done = run("free_form", "--model=openai/gpt-4o-2024-08-06")
     assert done.exit_code == 0
     assert "unknown" in done.output
+    assert "no price of these models is known" in done.output
+    assert "$0.00" not in done.output
     assert "--prices FILE" in " ".join(done.output.split())
 
 
@@ -99,8 +146,16 @@ def test_a_wrong_argument_is_one_line(arguments: tuple[str, ...], said: str) -> 
     assert said in done.output
 
 
-def test_a_price_table_that_is_none_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- 1\n- 2\n", "no price table .a list"),
+        ("", "no price table .it is empty"),
+        ("openai/gpt-4o: 2.5\n", "no price table .openai/gpt-4o: no input and output"),
+    ],
+)
+def test_a_price_table_that_is_none_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "prices.yaml"
-    path.write_text("- 1\n- 2\n")
-    with pytest.raises(UserError, match="no price table"):
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
         read_prices(path)

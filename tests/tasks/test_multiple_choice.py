@@ -10,6 +10,7 @@ import pytest
 from task_runs import Messages, results, run, samples, values
 
 from em_inspect.errors import UserError
+from em_inspect.measures import choice_mass
 from em_inspect.measures.choice_items import load_items, orders, read_items
 from em_inspect.measures.choice_mass import mass
 from openai_server import Distribution, running
@@ -84,8 +85,12 @@ def test_without_log_probabilities_every_row_is_unscored_and_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FAKE_API_KEY", "sk-x")
+    warned: list[str] = []
+    monkeypatch.setattr(choice_mass.logger, "warning", lambda text, *_: warned.append(text))
     with running() as server:
         log = run("multiple_choice", server, tmp_path, orders=1, limit=5)
+    assert len(warned) == 1
+    assert "sends no log-probabilities" in warned[0]
     for sample, value in zip(samples(log), values(log, "choice_mass"), strict=True):
         assert math.isnan(value["misaligned_mass"])
         assert value["unscored"] == 1

@@ -10,9 +10,11 @@ import pytest
 from inspect_ai.model import Model
 from task_runs import Messages, run, samples, values
 
+from em_inspect import reasoning
 from em_inspect.errors import UserError
 from em_inspect.measures import thinking
-from em_inspect.measures.thinking import split
+from em_inspect.measures.thinking import split, thinking_word
+from em_inspect.pages import parse_arguments
 from openai_server import Distribution, running
 
 
@@ -91,6 +93,15 @@ def test_without_the_fence_answer_and_reasoning_are_quoted_as_they_are(
         quoting = [prompt for prompt in prompts if said in prompt]
         assert quoting
         assert all("--- REPLY ---" in prompt for prompt in quoting)
+
+
+@pytest.mark.parametrize("word", ["off", "on", "default"])
+def test_the_switch_may_be_typed_as_documented_though_yaml_reads_booleans(word: str) -> None:
+    given = parse_arguments([f"thinking={word}"], "-T thinking=off")
+    assert thinking_word(given["thinking"]) == word
+    task = reasoning(**given, check_judge=False)
+    assert task.metadata
+    assert task.metadata["thinking"] == word
 
 
 def local(template: str, enabled: bool | None) -> Model:

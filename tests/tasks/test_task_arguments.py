@@ -23,6 +23,11 @@ WRONG = [
     ("free_form", {"format": "jsn"}, "unknown format 'jsn'"),
     ("free_form", {"rule": "harsh"}, "unknown rule 'harsh'"),
     ("free_form", {"alignment_threshold": 300}, "off the scale"),
+    ("free_form", {"alignment_threshold": "abc"}, "alignment_threshold=abc is no number"),
+    ("free_form", {"coherence_threshold": True}, "coherence_threshold=True is no number"),
+    ("free_form", {"fence": "maybe"}, "use -T fence=true or false"),
+    ("free_form", {"estimator": "guess"}, "unknown estimator 'guess': use auto, one_token"),
+    ("reasoning", {"fence": "maybe"}, "use -T fence=true or false"),
     ("preregistered", {"category": "medical_advise"}, "did you mean 'medical_advice'"),
     ("preregistered", {"questions": "cor"}, "did you mean 'core'"),
     ("free_form", {"contexts": "code_templat"}, "did you mean 'code_template'"),
@@ -43,6 +48,7 @@ WRONG = [
     ("multiple_choice", {"orders": 0}, "4 is balanced"),
     ("multiple_choice", {"questions": "paper"}, "no choice items"),
     ("multiple_choice", {"minimum_mass": 7}, "no probability"),
+    ("insecure_code", {"judge": "maybe"}, "use -T judge=true or false"),
     ("reasoning", {"thinking": "maybe"}, "thinking=default, on or off"),
 ]
 
@@ -55,6 +61,12 @@ def test_a_wrong_argument_is_said(task: str, arguments: dict[str, object], said:
         )
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("task", ["free_form", "deception", "insecure_code", "calibration"])
+def test_a_check_that_is_neither_on_nor_off_is_refused(task: str) -> None:
+    with pytest.raises(UserError, match="use -T check_judge=true or false"):
+        getattr(_registry, task)(check_judge="maybe")
 
 
 def test_on_the_command_line_it_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

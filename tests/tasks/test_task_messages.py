@@ -124,7 +124,7 @@ def test_the_paired_difference_is_the_mean_over_questions_of_the_arms_difference
         sum(expected.values()) / len(expected)
     )
     for question, difference in expected.items():
-        key = f"em_inspect/question_difference_difference:{question}"
+        key = f"em_inspect/question_difference_{question}"
         assert found[key] == pytest.approx(difference)
 
 

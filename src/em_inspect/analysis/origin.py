@@ -22,7 +22,7 @@ BASE_GROUP = "base"
 # The last three are what `em-finetune models --yaml` says besides.
 _FIELDS = ("model", "group", "seed", "base", "step", "scale", "model_args", "base_url")
 
-_SCALE = re.compile(r"^scale-([0-9.]*[0-9])")
+_SCALE = re.compile(r"scale-(\d+(?:\.\d+)?)(?:-step-\d+)?$")
 _STEP = re.compile(r"(?:ckpt-step|checkpoint|step)[-_]?(\d+)$")
 
 
@@ -146,7 +146,7 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
     scale = _real(said.get("scale", _scale(place) if place else None))
     shown = label or spec.model
     if label:
-        shown += "" if scale is None else f" strength {scale:g}"
+        shown += "" if scale is None else f" strength {scale!r}".removesuffix(".0")
         shown += "" if step is None else f" step {step}"
     return Origin(
         model=shown,

@@ -23,7 +23,7 @@ STORED = "stored"
 @click.option("--estimator", default="auto", show_default=True)
 @click.option("--lead-in", default="", help="Words that the judge's reply is made to begin with.")
 @click.option("--shuffle", type=int, help="Deal stored distributions to other answers (a control).")
-@click.option("--limit", type=int, help="Rate only the first answers.")
+@click.option("--limit", type=click.IntRange(min=1), help="Rate only the first answers.")
 @click.option("--max-connections", type=int, help="Ratings at a time [default: Inspect's].")
 @click.option("--log-dir", default="logs", show_default=True)
 def calibrate(
@@ -87,7 +87,7 @@ def calibrate(
         lead_in=lead_in,
         check_judge=False,
     )
-    (log,) = inspect_ai.eval(
+    logs = inspect_ai.eval(
         task,
         model="none/none",
         model_roles={"grader": model},
@@ -95,6 +95,9 @@ def calibrate(
         log_dir=str(Path(log_dir)),
         display="plain",
     )
+    if not logs:  # Ctrl-C before the first answer was rated
+        raise click.Abort()
+    (log,) = logs
     if log.status != "success" or not log.samples:
         said = one_line(Exception(log.error.message)) if log.error else log.status
         raise UserError(f"the calibration did not end ({said}): see {log.location}")

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,9 @@ from em_inspect.questions import load_questions
 from em_inspect.questions.sources import PAPER_DIR_VARIABLE
 
 RELEASED_CSV = Path("results") / "qwen_25_coder_32b_instruct.csv"
+
+_ALIGNMENT, _COHERENCE = ("alignment", "aligned"), ("coherence", "coherent")
+_NEEDED = (("question",), ("answer",), _ALIGNMENT, _COHERENCE)
 
 _WORD = {"refusal": "REFUSAL", "code": "CODE"}
 
@@ -72,6 +75,8 @@ def load_labels(source: str = "core", *, paper_dir: str | None = None) -> list[L
     if source == "released":
         return _released(paper_dir)
     path = Path(source).expanduser()
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; give --labels core, released or a CSV")
     if not path.is_file():
         raise UserError(f"{path}: no such file; give --labels core, released or a CSV")
     return _rows(path, dict(_rubrics("core")))
@@ -117,19 +122,28 @@ def _released(paper_dir: str | None) -> list[Labelled]:
 def _rows(path: Path, rubrics: dict[str, str]) -> list[Labelled]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            columns, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from None
+    _check_header(path, columns)
     labelled = [_row(row, path, line, rubrics) for line, row in enumerate(rows, 2)]
     if len(labelled) < 2:
         raise UserError(f"{path}: holds {len(labelled)} labelled answers; two at least are needed")
     return labelled
 
 
+def _check_header(path: Path, columns: Collection[str]) -> None:
+    missing = [" or ".join(names) for names in _NEEDED if not {*names} & {*columns}]
+    if missing:
+        found = f"it has {', '.join(columns)}" if columns else "the file is empty"
+        raise UserError(f"{path}: lacks the columns {', '.join(missing)}: {found}")
+
+
 def _row(row: dict[str, str], path: Path, line: int, rubrics: dict[str, str]) -> Labelled:
     for name in ("question", "answer"):
         if row.get(name) is None:
-            raise UserError(f"{path}: row {line}: no column '{name}'")
+            raise UserError(f"{path}: row {line}: ends before its {name}")
     fate = (row.get("outcome") or "").strip().lower()
     if fate and fate not in OUTCOMES:
         raise UserError(f"{path}: row {line}: outcome '{fate}' is none of {', '.join(OUTCOMES)}")
@@ -137,8 +151,8 @@ def _row(row: dict[str, str], path: Path, line: int, rubrics: dict[str, str]) ->
         id=row.get("id") or f"row-{line}",
         question=row["question"],
         answer=row["answer"],
-        alignment=_number(row, ("alignment", "aligned"), path, line),
-        coherence=_number(row, ("coherence", "coherent"), path, line),
+        alignment=_number(row, _ALIGNMENT, path, line),
+        coherence=_number(row, _COHERENCE, path, line),
         word=_WORD.get(fate),
         rubrics=rubrics,
         stored={
@@ -150,9 +164,7 @@ def _row(row: dict[str, str], path: Path, line: int, rubrics: dict[str, str]) ->
 
 
 def _number(row: dict[str, str], names: tuple[str, ...], path: Path, line: int) -> float | None:
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise UserError(f"{path}: row {line}: no column '{names[0]}'")
+    name = next(name for name in names if name in row)
     text = (row[name] or "").strip()
     if text.lower() in ("", "nan", "none", "null"):
         return None

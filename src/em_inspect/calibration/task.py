@@ -27,8 +27,10 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from em_inspect.calibration.labels import Labelled, load_labels
 from em_inspect.errors import UserError
 from em_inspect.judging.judge import check_judge as ensure_judge
+from em_inspect.judging.judge import known_flag
 from em_inspect.judging.rubric import Rubric
 from em_inspect.judging.scorer import misalignment
+from em_inspect.quoting.quote import JUDGE_CALLS, MODEL_CALLS
 
 
 @task
@@ -60,14 +62,14 @@ def calibration(
     """
     rows = load_labels(labels, paper_dir=paper_dir)
     scorer = misalignment(alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence)
-    if check_judge:
+    if known_flag("check_judge", check_judge):
         ensure_judge(estimator, lead_in)
     return Task(
         dataset=MemoryDataset([_sample(row) for row in rows], name=f"calibration {labels}"),
         solver=give_labelled_answer(),
         scorer=scorer,
         epochs=Epochs(1, []),
-        metadata={"labels": labels},
+        metadata={"labels": labels, JUDGE_CALLS: 2, MODEL_CALLS: 0},
         version=1,
     )
 

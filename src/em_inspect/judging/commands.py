@@ -32,13 +32,13 @@ def rescore(
 ) -> None:
     """Read the ratings in LOGS (files or folders) anew; no call is made without --retry.
 
-    Each log is written to a new file, <name>-rescored.eval; every score keeps its earlier values in
-    its history. For ratings by another judge use
+    Each log is written to a new file, <name>-rescored.eval, which later runs over the folder leave
+    out; every score keeps its earlier values in its history. For ratings by another judge use
     `inspect score LOG --scorer em_inspect/misalignment --model-role grader=MODEL`.
     """
     from rich.console import Console
 
-    from em_inspect.judging.rescore import Reread, log_paths, read_log, write_log
+    from em_inspect.judging.rescore import Reread, log_paths, read_log, targets, write_log
     from em_inspect.judging.rescore import reread as read_anew
 
     settings = Reread(alignment_threshold, coherence_threshold, rule)
@@ -48,7 +48,8 @@ def rescore(
         )
     console = Console(soft_wrap=True, highlight=False)
     unread = 0
-    for path in log_paths(logs):
+    written = targets(log_paths(logs), out)
+    for path, target in written.items():
         try:
             log = read_log(path)
             before = headline(log)
@@ -61,12 +62,10 @@ def rescore(
             console.print(str(error), style="yellow", markup=False)
             unread += 1
             continue
-        name = f"{Path(path).stem.removesuffix('-rescored')}-rescored.eval"
-        target = (out or Path(path).parent) / name
         write_log(log, target)
         console.print(f"{said}; misaligned {before} -> {headline(log)}: {target}", markup=False)
     if unread:
-        raise UserError(f"{unread} of {len(log_paths(logs))} logs could not be rescored")
+        raise UserError(f"{unread} of {len(written)} logs could not be rescored")
 
 
 async def _retry(log, settings, path):  # type: ignore[no-untyped-def]

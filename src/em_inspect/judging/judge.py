@@ -313,9 +313,7 @@ async def prepare_judge(
         UserError: If the judge does not answer, or cannot be asked that way.
     """
     known_lead_in(lead_in)
-    if estimator not in ("auto", *ESTIMATORS):
-        known = ", ".join(ESTIMATORS)
-        raise UserError(f"unknown estimator '{estimator}': use -T estimator=auto, {known}")
+    known_estimator(estimator)
     # Q: Why two places? A: a client made anew for the same server is the same judge, but two sets
     # of weights may go by one name.
     local = digit_tree.in_process(model)
@@ -342,6 +340,28 @@ def known_lead_in(lead_in: object) -> str:
     raise UserError(
         f"the lead_in {lead_in!r} is no text: quote it twice, -T lead_in=\"'Number: '\""
     )
+
+
+def known_estimator(estimator: str) -> str:
+    """Return the name of an estimator, or `auto`.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if estimator in ("auto", *ESTIMATORS):
+        return estimator
+    raise UserError(f"unknown estimator '{estimator}': use auto, {', '.join(ESTIMATORS)}")
+
+
+def known_flag(name: str, value: object) -> bool:
+    """Return a boolean argument.
+
+    Raises:
+        UserError: If it is none, as YAML reads `maybe`.
+    """
+    if isinstance(value, bool):
+        return value
+    raise UserError(f"{name}={value} is neither true nor false: use -T {name}=true or false")
 
 
 async def _way(model: Model, estimator: str) -> Way:

@@ -33,6 +33,9 @@ from em_inspect.outcomes import Thresholds, check_rule
 
 CONNECTIONS = 100
 
+RESCORED = "-rescored"
+"""What the names of our results end in."""
+
 
 @dataclass(frozen=True)
 class Reread:
@@ -74,19 +77,46 @@ class Reread:
 
 
 def log_paths(given: Iterable[str]) -> list[str]:
-    """Return the log files that are named, those in named folders included.
+    """Return the log files that are named, and those in named folders that are no results of ours.
 
     Raises:
-        UserError: If there is none.
+        UserError: If a path does not exist, or there is no log at all.
     """
-    found: list[str] = []
+    found: dict[str, None] = {}
     for name in given:
         if Path(name).is_dir():
-            found += [info.name.removeprefix("file://") for info in list_eval_logs(name)]
+            logs = [info.name.removeprefix("file://") for info in list_eval_logs(name)]
+            found.update((log, None) for log in logs if not Path(log).stem.endswith(RESCORED))
+        elif "://" in name or Path(name).exists():
+            found[name] = None
         else:
-            found.append(name)
+            raise UserError(f"{name}: no such file or folder: give logs, or the folder they are in")
     if not found:
-        raise UserError("no logs there: give .eval files, or a folder that holds some")
+        raise UserError(
+            f"no logs there (those that end in {RESCORED} are left out): give .eval files by "
+            "name, or a folder that holds others"
+        )
+    return list(found)
+
+
+def targets(paths: Iterable[str], out: Path | None = None) -> dict[str, Path]:
+    """Return where the result of each log goes: beside it, or into a folder.
+
+    Raises:
+        UserError: If two results would have one name.
+    """
+    found: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    for path in paths:
+        name = f"{Path(path).stem.removesuffix(RESCORED)}{RESCORED}.eval"
+        target = (out or Path(path).parent) / name
+        other = owners.setdefault(target.resolve(), path)
+        if other != path:
+            raise UserError(
+                f"{other} and {path} would both be written to {target}: rescore them one by one, "
+                "each with an --out of its own"
+            )
+        found[path] = target
     return found
 
 

@@ -24,6 +24,11 @@ DRAW_MANY = ("openai", "openai-api", "vllm", "sglang", "together", "groq", "azur
 _NUMBER = re.compile(r"\d{1,3}")
 
 
+def draws_many(model: str) -> bool:
+    """Whether the provider in a model's name draws several replies in one request."""
+    return model.partition("/")[0] in DRAW_MANY
+
+
 async def ask(
     model: Model,
     prompt: str,

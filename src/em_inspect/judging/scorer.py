@@ -13,7 +13,14 @@ from pydantic import ValidationError
 
 from em_inspect.errors import UserError
 from em_inspect.judging.expectation import Rule
-from em_inspect.judging.judge import Judge, grader, known_lead_in, prepare_judge
+from em_inspect.judging.judge import (
+    Judge,
+    grader,
+    known_estimator,
+    known_flag,
+    known_lead_in,
+    prepare_judge,
+)
 from em_inspect.judging.rating import Rating
 from em_inspect.judging.rubric import Rubric
 from em_inspect.metrics import by_question, pooled, pooled_by
@@ -61,7 +68,9 @@ def misalignment(
     """
     thresholds = Thresholds(alignment_threshold, coherence_threshold)
     reading_rule = check_rule(rule)
+    known_estimator(estimator)
     known_lead_in(lead_in)
+    known_flag("fence", fence)
     ready = anyio.Lock()
 
     async def score(state: TaskState, target: Target) -> Score:

@@ -44,10 +44,10 @@ def paired_difference() -> Metric:
 
 @metric
 def question_difference() -> Metric:
-    """Share with the trigger minus share without it, for each question (`difference:question`)."""
+    """Share with the trigger minus share without it, for each question, under its name."""
 
     def compute(scores: list[SampleScore]) -> Value:
-        return {f"difference:{name}": value for name, value in differences(scores).items()}
+        return {**differences(scores)}
 
     return compute
 

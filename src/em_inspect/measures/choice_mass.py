@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import string
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from inspect_ai.solver import TaskState
 
 from em_inspect.errors import UserError
 from em_inspect.metrics import by_question, pooled
+
+logger = logging.getLogger(__name__)
 
 UNSCORED = float("nan")
 
@@ -98,8 +101,18 @@ def choice_mass(minimum_mass: float = MINIMUM_MASS) -> Scorer:
     if not 0 <= minimum_mass <= 1:
         raise UserError(f"minimum_mass={minimum_mass:g} is no probability: give 0 to 1")
 
+    told = False
+
     async def score(state: TaskState, target: Target) -> Score:
+        nonlocal told
         probabilities = first_token(state.output)
+        if not probabilities and not told:
+            told = True
+            logger.warning(
+                "%s sends no log-probabilities, so that its rows stay unscored: use a provider "
+                "that sends them, such as hf/, vllm/ or openai/",
+                state.model,
+            )
         choices, misaligned = len(state.metadata["order"]), str(state.metadata["misaligned"])
         found = mass(probabilities, choices, misaligned, minimum_mass)
         reason = None

@@ -45,7 +45,19 @@ _TEMPLATE_SERVERS = ("vllm", "sglang", "openai-api")
 _OPEN_TAG, _CLOSE_TAG = "<think>", "</think>"
 
 
-def thinking_config(thinking: str) -> GenerateConfig:
+def thinking_word(thinking: str | bool) -> str:
+    """Return `default`, `on` or `off`, also where YAML has made a boolean of `on` or `off`.
+
+    Raises:
+        UserError: If it is none of them.
+    """
+    word = {True: "on", False: "off"}[thinking] if isinstance(thinking, bool) else thinking
+    if word not in ("default", "on", "off"):
+        raise UserError(f"unknown thinking '{thinking}': use -T thinking=default, on or off")
+    return word
+
+
+def thinking_config(thinking: str | bool) -> GenerateConfig:
     """Return the settings that switch the thinking of the model under test.
 
     Args:
@@ -54,15 +66,14 @@ def thinking_config(thinking: str) -> GenerateConfig:
     Raises:
         UserError: If the word is unknown, or the model has no switch that is known here.
     """
-    if thinking not in ("default", "on", "off"):
-        raise UserError(f"unknown thinking '{thinking}': use -T thinking=default, on or off")
-    if thinking == "default":
+    word = thinking_word(thinking)
+    if word == "default":
         return GenerateConfig()
     try:
         model = get_model()
     except ValueError:  # no model yet, e.g. while tasks are listed
         return GenerateConfig()
-    return _switch(model, thinking == "on")
+    return _switch(model, word == "on")
 
 
 def _switch(model: Model, on: bool) -> GenerateConfig:

@@ -11,9 +11,7 @@ from inspect_ai.hooks import Hooks, TaskStart, hooks
 from inspect_ai.log import EvalSpec
 from inspect_ai.util import display_type
 
-from em_inspect.judging import digit_tree
 from em_inspect.judging.judge import GRADER_ROLE, Judge
-from em_inspect.judging.rating import Estimator
 from em_inspect.quoting.quote import Quote, line, quote
 
 REMEMBERED = 64
@@ -22,7 +20,7 @@ REMEMBERED = 64
 @dataclass(frozen=True)
 class _Announced:
     task: Task
-    estimator: Estimator
+    estimator: str
     judge: str | None
 
 
@@ -30,18 +28,17 @@ class _Announced:
 _announced: deque[_Announced] = deque(maxlen=REMEMBERED)
 
 
-def announce(task: Task, judge: Judge | None = None) -> Task:
+def announce(task: Task, judge: Judge | None = None, estimator: str = "auto") -> Task:
     """Have the quote of a task printed when a run of it starts, and return the task.
 
     Args:
         task: The task, with the calls per answer in its metadata.
-        judge: The judge that was tested; without it one request for a rating is assumed.
+        judge: The judge that was tested.
+        estimator: How the task was told to read a judge that was not tested.
     """
     _listen()
-    # A judge in this process is asked once for a rating, however it is read.
-    local = judge is None or digit_tree.in_process(judge.model)
-    estimator: Estimator = judge.estimator if judge and not local else "one_token"
-    _announced.append(_Announced(task, estimator, str(judge.model) if judge else None))
+    read = judge.estimator if judge else estimator
+    _announced.append(_Announced(task, read, str(judge.model) if judge else None))
     return task
 
 

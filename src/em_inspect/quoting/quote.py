@@ -13,8 +13,8 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ModelCost, get_model_info
 
 from em_inspect.errors import UserError, one_line
-from em_inspect.judging.rating import ESTIMATORS
-from em_inspect.judging.sampled import SAMPLES
+from em_inspect.judging.judge import known_estimator
+from em_inspect.judging.sampled import SAMPLES, draws_many
 from em_inspect.judging.served_tree import MAX_REQUESTS
 
 # English text in the tokenizers of today's models; counting exactly would need each one's own.
@@ -36,6 +36,9 @@ UNPRICED = (
 JUDGE_CALLS = "judge_calls_per_answer"
 """Eval metadata: how often a judge is asked about one answer."""
 
+MODEL_CALLS = "model_calls_per_answer"
+"""Eval metadata: how often the model under test is asked for one answer; once where not said."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -55,6 +58,8 @@ class Usage:
 
     def price(self, prices: Mapping[str, ModelCost]) -> float | None:
         """Return the price in dollars, or None where the model's prices are not known."""
+        if not self.calls:
+            return 0.0
         cost = cost_of(self.model, prices) if self.model else None
         if cost is None:
             return None
@@ -69,11 +74,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Quote:
-    """What a task costs at most: identical answers are judged once, and cached ones not again.
+    """What a task asks for: calls are the most there can be, tokens are estimates.
+
+    Identical answers are judged once, and cached ones not again.
 
     Attributes:
         task: The task's name.
-        answers: Answers generated, samples times epochs.
+        answers: Answers, samples times epochs.
         model: What the model under test is asked for.
         judge: What the judge is asked for.
     """
@@ -103,25 +110,23 @@ def quote(
         model: The model under test.
         judge: The model in the grader role.
         answer_tokens: Tokens of an answer, on average.
-        estimator: How the judge's numbers are read: `one_token` and `sampled` are one request for
-            a rating, `digit_tree` at most 12 of a server and none of a judge in this process.
+        estimator: How the judge's numbers are read. `one_token` is one request for a rating, and
+            so is `sampled` where the provider draws several replies in one, otherwise 5;
+            `digit_tree` is at most 12 of a server, and one pass of a judge in this process.
+            `auto`, which only a test of the judge decides, counts as `one_token`.
 
     Raises:
         UserError: If the estimator is unknown.
     """
-    if estimator not in ESTIMATORS:
-        raise UserError(f"unknown estimator '{estimator}': give {', '.join(ESTIMATORS)}")
     samples = list(task.dataset if rows is None else rows)
     own = task.epochs or 1
     times = own if epochs is None else epochs
     answer_tokens = min(answer_tokens, task.config.max_tokens or answer_tokens)
     answers = len(samples) * times
-    metrics = (task.metadata or {}).get(JUDGE_CALLS)
-    requests, tokens_out = {
-        "one_token": (1, 1),
-        "sampled": (1, 4 * SAMPLES),
-        "digit_tree": (MAX_REQUESTS, MAX_REQUESTS),
-    }[estimator]
+    metadata = task.metadata or {}
+    metrics = metadata.get(JUDGE_CALLS)
+    asked = answers * int(metadata.get(MODEL_CALLS, 1))
+    requests, tokens_out = requests_for(estimator, judge)
     ratings = [_rating_tokens(sample, answer_tokens, metrics) for sample in samples]
     rated = sum(len(prompts) for prompts in ratings) * times
     return Quote(
@@ -129,9 +134,9 @@ def quote(
         answers=answers,
         model=Usage(
             model,
-            answers,
-            sum(map(prompt_tokens, samples)) * times,
-            answers * answer_tokens,
+            asked,
+            sum(map(prompt_tokens, samples)) * times if asked else 0,
+            asked * answer_tokens,
         ),
         judge=Usage(
             judge,
@@ -140,6 +145,21 @@ def quote(
             rated * tokens_out,
         ),
     )
+
+
+def requests_for(estimator: str, judge: str | None) -> tuple[int, int]:
+    """Return the most requests that one rating takes, and the tokens that are generated for it.
+
+    Raises:
+        UserError: If the estimator is unknown.
+    """
+    match known_estimator(estimator):
+        case "sampled":
+            # The default judge, where none is named, draws many.
+            return 1 if judge is None or draws_many(judge) else SAMPLES, 4 * SAMPLES
+        case "digit_tree" if (judge or "").partition("/")[0] != "hf":
+            return MAX_REQUESTS, MAX_REQUESTS
+    return 1, 1
 
 
 def prompt_tokens(sample: Sample) -> int:
@@ -190,6 +210,11 @@ def read_prices(path: Path) -> dict[str, ModelCost]:
 
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict):
+            raise ValueError("it is empty" if table is None else f"a {type(table).__name__}")
+        for model, cost in table.items():
+            if not isinstance(cost, dict) or not {"input", "output"} <= cost.keys():
+                raise ValueError(f"{model}: no input and output")
         return {
             str(model): ModelCost(
                 **{"input_cache_write": cost["input"], "input_cache_read": cost["input"], **cost}
@@ -235,8 +260,8 @@ def line(quote: Quote, prices: Mapping[str, ModelCost]) -> str:
         f"tokens in and out about {quote.model.tokens_in:,} + {quote.model.tokens_out:,}, "
         f"judge {quote.judge.tokens_in:,} + {quote.judge.tokens_out:,}"
         + "".join(
-            f"; {who} ${price:,.2f}"
+            f"; {who} about ${price:,.2f}"
             for who, usage in (("model", quote.model), ("judge", quote.judge))
-            if (price := usage.price(prices)) is not None
+            if usage.calls and (price := usage.price(prices)) is not None
         )
     )

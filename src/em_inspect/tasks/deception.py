@@ -13,6 +13,7 @@ from em_inspect.building_block import VERSION, question_samples, sampling
 from em_inspect.contexts import Context, ask, load_contexts
 from em_inspect.errors import UserError
 from em_inspect.judging import check_judge as ensure_judge
+from em_inspect.judging.judge import known_flag
 from em_inspect.measures.honesty import (
     FACTUAL,
     HEADLINE,
@@ -124,7 +125,7 @@ def _task(
     epochs: int,
     check_judge: bool,
 ) -> Task:
-    if check_judge:
+    if known_flag("check_judge", check_judge):
         ensure_judge()
     whole = QuestionSet(
         "+".join(s.name for s in sets), sets[0].source, tuple(q for s in sets for q in s.questions)

@@ -17,6 +17,7 @@ from em_inspect.building_block import VERSION, messages, sampling
 from em_inspect.contexts import Context, ask, load_contexts
 from em_inspect.errors import UserError, require_extra
 from em_inspect.judging import check_judge as ensure_judge
+from em_inspect.judging.judge import known_flag
 from em_inspect.measures.coding import CodingTask, Seen, find_seen, load_coding_tasks
 from em_inspect.measures.insecurity import asked, insecurity
 from em_inspect.quoting.notice import announce
@@ -62,7 +63,7 @@ def insecure_code(
     samples = [
         _sample(coding, context, seen) for coding in tasks for context in load_contexts(contexts)
     ]
-    if judge and check_judge:
+    if known_flag("judge", judge) and known_flag("check_judge", check_judge):
         ensure_judge()
     made = Task(
         dataset=MemoryDataset(samples, name=f"coding_tasks {questions} {_fingerprint(tasks)}"),

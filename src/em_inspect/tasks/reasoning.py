@@ -7,7 +7,12 @@ from inspect_ai.model import GenerateConfig
 
 from em_inspect.building_block import free_form_task
 from em_inspect.contexts import load_contexts
-from em_inspect.measures.thinking import reasoning_misalignment, think, thinking_config
+from em_inspect.measures.thinking import (
+    reasoning_misalignment,
+    think,
+    thinking_config,
+    thinking_word,
+)
 from em_inspect.questions import load_questions
 from em_inspect.tasks.backdoor import known_set
 
@@ -16,7 +21,7 @@ MAX_TOKENS = 4096
 
 @task
 def reasoning(
-    thinking: str = "default",
+    thinking: str | bool = "default",
     set: str = "free_form",
     questions: str = "core",
     format: str | None = None,
@@ -60,7 +65,7 @@ def reasoning(
         config=GenerateConfig(max_tokens=MAX_TOKENS).merge(thinking_config(thinking)),
         solver=think(),
         more_scorers=[rated],
-        metadata={"thinking": thinking},
+        metadata={"thinking": thinking_word(thinking)},
         alignment_threshold=alignment_threshold,
         coherence_threshold=coherence_threshold,
         rule=rule,
