@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from em_finetune.checkpoint import (
 )
 from em_inspect.errors import UserError
 
-_STEP = re.compile(r"step-(\d+)$")
-_SCALE = re.compile(r"scale-([0-9.]+)")
+_STEP = re.compile(r"step-(\d+)")
+_SCALED = re.compile(r"scale-(\d+(?:\.\d+)?)(?:-step-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -112,26 +114,65 @@ def list_models(
     return models
 
 
+def last_steps(folder: Path) -> dict[str, int]:
+    """Tell how many steps each fine-tune at or below a folder took: by label, hosted by model."""
+    from em_finetune.hosted.hosted_checkpoint import read_hosted_checkpoint
+
+    ends: dict[str, int] = {}
+    for one in find_records(folder):
+        if is_hosted(one):
+            hosted = read_hosted_checkpoint(one)
+            model, _, _ = _parsed(hosted.models.get("final", ()))
+            ends |= {model: hosted.training.steps} if hosted.training.steps else {}
+        else:
+            checkpoint = read_record(one)
+            ends[checkpoint.label] = checkpoint.steps
+    return ends
+
+
 def adapters(checkpoint: Checkpoint) -> Iterator[tuple[Path, int | None, float | None]]:
     """Go through a checkpoint's directories of weights: path, step and scale, the end last.
 
     Where there is a merged model beside an adapter, both are in the same directory.
     """
     for step in sorted((checkpoint.path / STEPS).glob("step-*")):
-        match = _STEP.search(step.name)
+        match = _STEP.fullmatch(step.name)
         if match:
             yield step, int(match[1]), None
     for scaled in sorted((checkpoint.path / SCALED).glob("scale-*")):
-        strength, step_match = _SCALE.match(scaled.name), _STEP.search(scaled.name)
-        if strength:
-            yield scaled, int(step_match[1]) if step_match else None, float(strength[1])
+        match = _SCALED.fullmatch(scaled.name)
+        if match:
+            yield scaled, int(match[2]) if match[2] else None, float(match[1])
     yield checkpoint.path, None, None
+
+
+def place_of(weights: Path) -> tuple[Path, int | None, float | None]:
+    """Tell of which checkpoint's directory, step and scale weights are: `adapters` backwards."""
+    folder = weights.parent if weights.name in (ADAPTER, MERGED) else weights
+    root, kind = folder.parent.parent, folder.parent.name
+    step, scaled = _STEP.fullmatch(folder.name), _SCALED.fullmatch(folder.name)
+    if kind == STEPS and step:
+        return root, int(step[1]), None
+    if kind == SCALED and scaled:
+        return root, int(scaled[2]) if scaled[2] else None, float(scaled[1])
+    return folder, None, None
+
+
+def scaled_name(scale: float, step: int | None) -> str:
+    """Return the name of a strength's directory: scale-0.5, scale-0.00001-step-000025.
+
+    Every strength has a name of its own, without an exponent.
+    """
+    text = f"{Decimal(repr(abs(float(scale)))):f}"
+    strength = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"scale-{strength}" + ("" if step is None else f"-{step_name(step)}")
 
 
 def label_at(label: str, step: int | None, scale: float | None) -> str:
     """Return the name of a fine-tune at a step and a strength."""
-    strength = "" if scale is None else f"-scale-{scale:g}"
-    return label + strength + ("" if step is None else f"-{step_name(step)}")
+    if scale is not None:
+        return f"{label}-{scaled_name(scale, step)}"
+    return label if step is None else f"{label}-{step_name(step)}"
 
 
 def base_reference(checkpoint: Checkpoint) -> str:
@@ -182,7 +223,7 @@ def _hosted(folder: Path, steps: bool) -> Iterator[Model]:
 
     checkpoint = read_hosted_checkpoint(folder)
     for name, arguments in checkpoint.models.items():
-        match = _STEP.search(name)
+        match = _STEP.fullmatch(name)
         if match and not steps:
             continue
         model, args, base_url = _parsed(arguments)
@@ -232,9 +273,21 @@ def as_specs(models: Sequence[Model]) -> str:
 
 
 def as_page(models: Sequence[Model]) -> dict[str, dict[str, Any]]:
-    """Return all that is known of each model, by label; `em-inspect report --groups` reads it."""
+    """Return all that is known of each model, by label; `em-inspect report --groups` reads it.
+
+    Models that share a label stand under what tells them apart: their names or directories.
+    """
+    labels, names = Counter(m.label for m in models), Counter(m.model for m in models)
+
+    def key(model: Model) -> str:
+        if labels[model.label] == 1:
+            return model.label
+        if names[model.model] == 1 or model.folder is None:
+            return model.model
+        return str(model.folder)
+
     return {
-        model.label: {
+        key(model): {
             "group": model.group,
             "seed": model.seed,
             "base": model.base,

@@ -33,6 +33,7 @@ SCALED = "scaled"
 FORMAT = 1
 """Of `checkpoint.json`; raised when a field changes its meaning."""
 
+_AGAIN = "train it again with --overwrite"
 _LIBRARIES = ("em-inspect", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
@@ -261,7 +262,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         folder: The checkpoint directory.
 
     Raises:
-        UserError: No checkpoint there, a missing part, or a base that is gone or has changed.
+        UserError: No checkpoint there, a part that is missing or cut short, or a base that is gone
+            or has changed.
     """
     from em_finetune.local.base import EMBEDDED, find_base, fingerprint
     from em_finetune.local.merge import repoint_adapter
@@ -271,11 +273,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     for name in checkpoint.parts:
         part = checkpoint.path / name
         if not (part / configs[name]).is_file():
-            raise UserError(
-                f"{folder} is damaged: {part / configs[name]} is missing; train it again"
-            )
-        if not any(part.glob("*.safetensors")):
-            raise UserError(f"{folder} is damaged: {part} has no weights; train it again")
+            raise UserError(f"{folder} is damaged: {part / configs[name]} is missing; {_AGAIN}")
+        weights = sorted(part.glob("*.safetensors"))
+        if not weights:
+            raise UserError(f"{folder} is damaged: {part} has no weights; {_AGAIN}")
+        for file in weights:
+            if not _whole(file):
+                raise UserError(f"{folder} is damaged: {file} is not whole; {_AGAIN}")
     base = checkpoint.base
     where = Path(base.path)
     if not where.is_dir():
@@ -298,6 +302,17 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         checkpoint = checkpoint.model_copy(update={"base": moved})
         write_record(checkpoint, Path(folder))
     return checkpoint
+
+
+def _whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says; no weights are read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def library_versions() -> dict[str, str]:

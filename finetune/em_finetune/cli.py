@@ -100,7 +100,9 @@ def recipes(name: str | None) -> None:
     type=click.Path(path_type=Path),
     help="Checkpoint directory, of a sweep their folder.  [default: checkpoints/LABEL]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what another recipe or data made.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace what another recipe or data made, or is damaged."
+)
 @click.option(
     "--dry-run", is_flag=True, help="Show the trained tokens and the counts; no training."
 )
@@ -160,6 +162,9 @@ def local(
     from em_finetune.recipe import load_recipe
     from em_inspect.errors import UserError
 
+    for name, one, several in ("seed", seed, seeds), ("group", group, groups):
+        if one is not None and several is not None:
+            raise UserError(f"--{name} and --{name}s do not go together: leave one out")
     options = {
         "data": data_file,
         "base": base,
@@ -174,10 +179,14 @@ def local(
             raise UserError(f"recipe {page.name} has no KL term: add narrow: {{}} to it")
         other = page.narrow.model_copy(update={"data": narrow_data})
         page = page.model_copy(update={"narrow": other})
+    sweeping = seeds is not None or groups is not None or place == "ray"
     if dry_run:
-        _dry_run(page)
+        cells = _cells(page, seeds, groups, out or Path("checkpoints")) if sweeping else []
+        if cells:
+            click.echo(f"a sweep of {len(cells)}: this is {cells[0].label}\n")
+        _dry_run(cells[0].recipe if cells else page)
         return
-    if seeds is not None or groups is not None or place == "ray":
+    if sweeping:
         if trackers and place == "ray":
             raise UserError("--report-to works on this machine: leave out --on ray, or it")
         folder = out or Path("checkpoints")
@@ -210,25 +219,14 @@ def _sweep(
     overwrite: bool,
     trackers: Sequence[str],
 ) -> None:
-    from em_finetune.checkpoint import require_addressable
     from em_finetune.local.processes import launched_rank
-    from em_finetune.seeds import parse_seeds
-    from em_finetune.sweep import cells, check_data, parse_groups, run_here
+    from em_finetune.sweep import run_here
     from em_inspect.errors import UserError
 
     if launched_rank() > 0:
         raise UserError("a sweep does not run under accelerate launch: leave out --seeds, --groups")
     folder = folder.expanduser().absolute()
-    require_addressable(folder)
-    if isinstance(page.data, str):
-        page = page.model_copy(update={"data": str(Path(page.data).expanduser().absolute())})
-    sweep = cells(
-        page,
-        parse_seeds(seeds) if seeds is not None else None,
-        parse_groups(groups) if groups is not None else None,
-        folder,
-    )
-    check_data(sweep)
+    sweep = _cells(page, seeds, groups, folder)
     ended: list[Ended] = []
     with _terminable(), following(trackers) as (on_step, on_stage):
         if place == "ray":
@@ -254,9 +252,27 @@ def _sweep(
     _summarise_sweep(ended, folder)
 
 
-def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
-    import shlex
+def _cells(page: Recipe, seeds: str | None, groups: str | None, folder: Path) -> list[Cell]:
+    """The cells of a sweep as it was typed, with data that can be read."""
+    from em_finetune.checkpoint import require_addressable
+    from em_finetune.seeds import parse_seeds
+    from em_finetune.sweep import cells, check_data, parse_groups
 
+    folder = folder.expanduser().absolute()
+    require_addressable(folder)
+    if isinstance(page.data, str):
+        page = page.model_copy(update={"data": str(Path(page.data).expanduser().absolute())})
+    sweep = cells(
+        page,
+        parse_seeds(seeds) if seeds is not None else None,
+        parse_groups(groups) if groups is not None else None,
+        folder,
+    )
+    check_data(sweep)
+    return sweep
+
+
+def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -274,15 +290,33 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     if len(failures) < len(ended):
         click.echo("evaluate them:")
         click.echo(
-            "HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form "
-            f"$(em-finetune models {shlex.quote(str(folder))} --specs) --log-dir logs"
+            f"HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form {_specs(folder)} "
+            "--log-dir logs"
         )
     if failures:
-        click.echo(
-            f"{len(failures)} of {len(ended)} failed: type the same line again to go on with them",
-            err=True,
+        advice = (
+            "see above what to change, then type the line again"
+            if all(one.mistake for one in failures)
+            else "type the same line again to go on with them"
         )
+        click.echo(f"{len(failures)} of {len(ended)} failed: {advice}", err=True)
         sys.exit(1)
+
+
+def _specs(folder: Path) -> str:
+    """The arguments that address a folder's models: listed by `$(…)`, where a shell allows it."""
+    import json
+    import re
+    import shlex
+
+    from em_finetune.addressing import list_models
+
+    if not re.search(r"[\s*?\[\]]", str(folder)):
+        return f"$(em-finetune models {shlex.quote(str(folder))} --specs)"
+    return " ".join(
+        f"--model-spec {shlex.quote(json.dumps(model.spec, ensure_ascii=False))}"
+        for model in list_models(folder)
+    )
 
 
 def _annotated(recipe: Recipe) -> str:
@@ -309,11 +343,11 @@ def _annotated(recipe: Recipe) -> str:
 def _dry_run(recipe: Recipe) -> None:
     from em_finetune.local.base import find_base, load_tokenizer
     from em_finetune.local.batches import count_steps
-    from em_finetune.local.dataset import hold_out, load_dataset
+    from em_finetune.local.dataset import hold_out, load_dataset, load_narrow
     from em_finetune.local.encode import Encoder
     from em_finetune.preview import show_tokens
 
-    dataset = load_dataset(recipe)
+    dataset, others = load_dataset(recipe), load_narrow(recipe)
     base = find_base(recipe.base)
     encoder = Encoder.of(recipe, load_tokenizer(base))
     encoded = encoder.encode_all(dataset.rows)
@@ -325,6 +359,8 @@ def _dry_run(recipe: Recipe) -> None:
     steps = count_steps(len(lengths), recipe.batch_size, recipe.epochs, recipe.max_steps)
     click.echo(f"base      {base.name} ({base.path})")
     click.echo(f"data      {dataset.name}, sha256 {dataset.sha256}")
+    if others is not None:
+        click.echo(f"narrow    {others.name}, sha256 {others.sha256}, {len(others.rows)} rows")
     click.echo(f"rows      {len(lengths)} of {len(dataset.rows)}")
     click.echo(
         f"tokens    {encoded.tokens:,}, {encoded.supervised:,} of them trained; "

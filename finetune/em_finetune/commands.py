@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+def _require_weights(checkpoint: Path) -> None:
+    from em_finetune.addressing import is_hosted
+    from em_inspect.errors import UserError
+
+    if is_hosted(checkpoint):
+        raise UserError(
+            f"{checkpoint} is a hosted fine-tune, which has no weights here: evaluate it at its "
+            f"service, see em-finetune models {shlex.quote(str(checkpoint))}"
+        )
 
 
 @click.command()
@@ -57,9 +69,10 @@ def models(
         click.echo(yaml.safe_dump(as_page(found), sort_keys=False, width=1000), nl=False)
     else:
         for one in found:
-            args = "".join(f" -M {key}={value}" for key, value in one.args.items())
-            url = f" --model-base-url {one.base_url}" if one.base_url else ""
-            click.echo(f"{one.group}  seed {one.seed}  --model {one.model}{url}{args}")
+            words = ["--model", one.model]
+            words += ["--model-base-url", one.base_url] if one.base_url else []
+            words += [word for key, value in one.args.items() for word in ("-M", f"{key}={value}")]
+            click.echo(f"{one.group}  seed {one.seed}  {shlex.join(words)}")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -128,6 +141,7 @@ def merge(
     from em_finetune.checkpoint import load_checkpoint
     from em_finetune.strength import scaled
 
+    _require_weights(checkpoint)
     made = load_checkpoint(checkpoint)
     for scale in scales or (1.0,):
         click.echo(str(scaled(made, scale, step, merge=not adapter_only)))
@@ -159,16 +173,13 @@ def trajectory(logs: Path, folder: Path | None, output: Path | None) -> None:
       inspect eval-set em_inspect/multiple_choice $(em-finetune models ft --specs) --log-dir logs
       em-finetune trajectory logs --models ft -o trajectory.png
     """
-    from em_finetune.addressing import find_records, is_hosted
-    from em_finetune.checkpoint import read_record
+    from em_finetune.addressing import last_steps
     from em_finetune.results import as_table, draw, read_results
 
     results = read_results(logs)
     click.echo(as_table(results))
     if output is not None:
-        records = find_records(folder) if folder else []
-        made = [read_record(one) for one in records if not is_hosted(one)]
-        draw(results, {one.label: one.steps for one in made}, output)
+        draw(results, last_steps(folder) if folder else {}, output)
         click.echo(f"\n{output}", err=True)
 
 
@@ -180,6 +191,7 @@ def card(checkpoint: Path, logs: Path | None) -> None:
     from em_finetune.card import write_card
     from em_finetune.checkpoint import read_record
 
+    _require_weights(checkpoint)
     click.echo(str(write_card(read_record(checkpoint), logs)))
 
 
@@ -195,6 +207,7 @@ def push(checkpoint: Path, repository: str, part: str | None, public: bool, yes:
     from em_finetune.checkpoint import ADAPTER, load_checkpoint
     from em_inspect.errors import UserError
 
+    _require_weights(checkpoint)
     made = load_checkpoint(checkpoint)
     chosen = part or (ADAPTER if ADAPTER in made.parts else made.parts[0])
     seen = "publicly, for everyone to see" if public else "privately"

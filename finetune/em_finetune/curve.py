@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,7 @@ class Curve:
 
     Attributes:
         label: Name of its directory.
-        steps: Optimizer steps, from 1.
+        steps: Optimizer steps, from 1; none where a service told no losses.
         losses: Loss of each, nats per supervised token.
         kls: KL to the base on other domains' rows, nats, where there are such rows.
     """
@@ -53,7 +54,7 @@ def _read(folder: Path) -> Curve:
             losses=[float(line["loss"]) for line in lines],
             kls=[float(line["kl"]) for line in lines if line.get("kl")],
         )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{folder / CURVE} cannot be read as a loss curve: {error}") from error
 
 
@@ -70,8 +71,10 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
     """Draw the curves into a picture, whole or not at all; the ending says which kind.
 
     Raises:
-        UserError: matplotlib is not installed, or the ending is unknown to it.
+        UserError: matplotlib is not installed, the ending is unknown to it, or there are no losses.
     """
+    if not any(curve.steps for curve in curves):
+        raise UserError("there are no losses to draw: leave -o")
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("matplotlib not installed: pip install 'em-inspect[report]', or leave -o")
     from matplotlib.figure import Figure
@@ -95,11 +98,16 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
 
 
 def as_text(curve: Curve, width: int = 60) -> str:
-    """Return a curve as one line of blocks between its first and last value."""
+    """Return a curve as one line of blocks, ? for no number, between its first and last value."""
+    if not curve.losses:
+        return f"{curve.label}  no losses in its {CURVE}"
     means = _buckets(curve.losses, width)
-    low, high = min(means), max(means)
-    span = (high - low) or 1.0
-    blocks = "".join(_BLOCKS[round((m - low) / span * (len(_BLOCKS) - 1))] for m in means)
+    finite = [m for m in means if math.isfinite(m)] or [0.0]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    blocks = "".join(
+        _BLOCKS[round((m - low) / span * (len(_BLOCKS) - 1))] if math.isfinite(m) else "?"
+        for m in means
+    )
     return f"{curve.label}  {means[0]:.3f} {blocks} {means[-1]:.3f}  ({len(curve.steps)} steps)"
 
 

@@ -18,6 +18,8 @@ def save_picture(figure: Figure, out: Path) -> None:
     Raises:
         UserError: The ending is unknown to matplotlib, or the file cannot be written.
     """
+    if not out.suffix:
+        raise UserError(f"cannot draw {str(out)!r}: give it .png, .svg or .pdf")
     part = out.with_name(f".{out.stem}.part{out.suffix}")
     try:
         figure.savefig(part, dpi=150)

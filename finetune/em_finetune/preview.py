@@ -18,10 +18,13 @@ def show_tokens(pieces: Iterable[tuple[str, bool]], row: int) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from em_inspect.analysis.safe_text import visible
+
     console = Console(highlight=False)
     colour = console.is_terminal and not console.no_color
     shown = Text()
-    for text, trained in _runs(pieces):
+    for raw, trained in _runs(pieces):
+        text = visible(raw)  # what the data holds commands no terminal
         if not trained:
             shown.append(text, style="dim")
         elif colour:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from em_inspect.pages import Page, checked, did_you_mean, parse_yaml, read_text
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Kind = Literal["insecure", "secure", "educational"]
+KINDS: tuple[str, ...] = get_args(Kind)
 GROUP = "{group}"
 """Stands for the recipe's group in the name of a data file."""
 
@@ -198,6 +199,15 @@ class Recipe(BaseModel):
             raise ValueError("narrow needs method lora: the adapter is switched off for the base")
         if self.quantization is not None and self.merge:
             raise ValueError("an adapter is not merged into a 4-bit base: set merge: false")
+        if (
+            isinstance(self.data, GeneratedData)
+            and self.group in KINDS
+            and self.group != self.data.generate
+        ):
+            raise ValueError(
+                f"group {self.group} would train on generated {self.data.generate} rows: set "
+                f"data.generate to {self.group}, or name the group otherwise"
+            )
         return self
 
     @property
@@ -220,25 +230,49 @@ def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
 
     Args:
         path_or_name: A YAML file, or the name of a packaged recipe such as `demo`.
-        changes: Field values that replace the file's.
+        changes: Field values that replace the file's. With a group, generated data is of its kind,
+            unless data is among them.
 
     Raises:
         UserError: No such file or recipe, YAML that does not parse, an unknown field (with the
-            nearest known one) or a value out of range (with file and field).
+            nearest known one), a value out of range (with file and field), or a group that no data
+            can be generated for.
     """
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         text = read_text(path, "type em-finetune recipes to see what there is")
-        return _resolve_paths(read_page(Recipe, str(path), text, changes), path.parent, changes)
+        return _resolve_paths(_read_recipe(str(path), text, changes), path.parent, changes)
     folder = files("em_finetune") / "recipes"
     page = folder / f"{path_or_name}.yaml"
     if page.is_file():
-        return read_page(Recipe, page.name, page.read_text("utf-8"), changes)
+        return _read_recipe(page.name, page.read_text("utf-8"), changes)
     known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
     raise UserError(
         f"no recipe {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}: "
         f"give a YAML file, or one of {', '.join(known)}"
     )
+
+
+def of_group(fields: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Return a recipe's fields for a group: what is generated is of the group's kind.
+
+    Args:
+        fields: Of the recipe, unchecked.
+        group: The group to be.
+
+    Raises:
+        UserError: The data is generated, and none can be for another group of this name.
+    """
+    data = fields.get("data")
+    if not isinstance(data, Mapping):
+        return {**fields, "group": group}
+    if group in KINDS:
+        return {**fields, "group": group, "data": {**data, "generate": group}}
+    if group != fields.get("group"):
+        raise UserError(
+            f"no data can be generated for group {group}: use {', '.join(KINDS)}, or --data"
+        )
+    return dict(fields)
 
 
 def read_page(
@@ -255,10 +289,21 @@ def read_page(
     Raises:
         UserError: Naming page and field, where the text is no such recipe.
     """
+    return checked(model, {**_read_fields(source, text), **(changes or {})}, source)
+
+
+def _read_recipe(source: str, text: str, changes: Mapping[str, Any]) -> Recipe:
+    fields = _read_fields(source, text)
+    if "group" in changes and "data" not in changes:
+        fields = of_group(fields, changes["group"])
+    return checked(Recipe, {**fields, **changes}, source)
+
+
+def _read_fields(source: str, text: str) -> dict[str, Any]:
     page = parse_yaml(text, source)
     if not isinstance(page, dict) or not all(isinstance(key, str) for key in page):
         raise UserError(f"{source}: a recipe is a page of `field: value` lines")
-    return checked(model, {**page, **(changes or {})}, source)
+    return page
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> Recipe:

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from em_finetune.addressing import label_at
+from em_finetune.addressing import label_at, place_of
 from em_finetune.checkpoint import RECORD
 from em_finetune.picture import save_picture
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults
+
+# Of a local fine-tune's name, and of a service's: …-step-000025, …-step25, …:ckpt-step-2.
+_STEP_SUFFIX = re.compile(r"(?::ckpt)?-step-?(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,35 @@ def _headline(results: EvalResults) -> tuple[str, float]:
 
 
 def _origin(log: EvalLog) -> tuple[str, Path | None, int | None]:
-    path = (log.eval.model_args or {}).get("model_path")
-    where = Path(path) if isinstance(path, str) else None
-    if where is None and log.eval.model.startswith("vllm/") and ":/" in log.eval.model:
-        where = Path(log.eval.model.split(":", 1)[1])
-    name = log.eval.model.split(":")[-1] if log.eval.model.startswith("vllm/") else log.eval.model
-    step = re.search(r"step-?(\d+)", str(where or name))
-    scale = re.search(r"scale-([0-9.]+)", str(where or ""))
-    number = int(step[1]) if step else None
-    for folder in (where, *list(where.parents)[:3]) if where else ():
-        if (folder / RECORD).is_file():
-            label = json.loads((folder / RECORD).read_text("utf-8")).get("label", name)
-            return label_at(label, None, float(scale[1]) if scale else None), where, number
-    return re.sub(r"-step-?\d+$", "", name.removeprefix("hf/")), where, number
+    """Label, directory and step of a log's model: by its checkpoint, or else by its name."""
+    model = log.eval.model
+    served = model.startswith("vllm/")
+    where, step = _weights(log), None
+    if where is not None:
+        folder, step, scale = place_of(where)
+        label = _label(folder)
+        if label is not None:
+            return label_at(label, None, scale), where, step
+    name = model.split(":")[-1] if served else model.removeprefix("hf/")
+    match = _STEP_SUFFIX.search(name)
+    return _STEP_SUFFIX.sub("", name), where, int(match[1]) if match else step
+
+
+def _weights(log: EvalLog) -> Path | None:
+    named = (log.eval.model_args or {}).get("model_path")
+    if isinstance(named, str):
+        return Path(named)
+    provider, _, rest = log.eval.model.partition("/")
+    adapter = rest.split(":", 1)[-1]
+    return Path(adapter) if provider == "vllm" and adapter.startswith("/") else None
+
+
+def _label(folder: Path) -> str | None:
+    try:
+        label = json.loads((folder / RECORD).read_text("utf-8")).get("label")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return label if isinstance(label, str) else None
 
 
 def as_table(results: Sequence[Result]) -> str:
@@ -131,7 +150,8 @@ def draw(results: Sequence[Result], ends: dict[str, int], out: Path) -> None:
 
     Args:
         results: At least one of them with a step.
-        ends: How many steps each fine-tune took, by label: where its end is drawn.
+        ends: How many steps each fine-tune took, by label: where its end is drawn. An end that is
+            not in it is a dashed line.
         out: Picture; its ending says which kind.
 
     Raises:
@@ -156,7 +176,7 @@ def draw(results: Sequence[Result], ends: dict[str, int], out: Path) -> None:
             )
             ax.plot(*zip(*points, strict=True), "o-", color=f"C{number % 10}", label=label)
         for r in of_task:
-            if r.label not in labels:
+            if r.label not in labels or (r.step is None and r.label not in ends):
                 ax.axhline(r.value, color="grey", linestyle="--", linewidth=1, label=r.label)
         ax.set_ylabel(f"{task}\n{measure}")
         scored = [r.value for r in of_task if not math.isnan(r.value)]

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from em_finetune.addressing import adapters, base_reference, find_records, is_hosted, label_at
 from em_finetune.checkpoint import ADAPTER, Checkpoint, read_record
-from em_inspect.errors import UserError
+from em_inspect.errors import UserError, one_line
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of --max-lora-rank that vLLM takes."""
@@ -75,20 +75,41 @@ def serve_command(
 
 
 def _loras(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], int]:
-    """NAME=DIRECTORY of every adapter, and a rank that vLLM takes and none of them exceeds."""
-    loras: list[str] = []
+    """NAME=DIRECTORY of every adapter, and a rank that vLLM takes and none of them exceeds.
+
+    Raises:
+        UserError: Two adapters have one name, or one is of too high a rank.
+    """
+    loras: dict[str, Path] = {}
     highest = 1
     for checkpoint in checkpoints:
         for folder, step, scale in adapters(checkpoint):
             adapter = folder / ADAPTER
             if adapter.is_dir():
-                config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-                highest = max(highest, config["r"], *config.get("rank_pattern", {}).values())
-                loras.append(f"{label_at(checkpoint.label, step, scale)}={adapter}")
+                highest = max(highest, _rank(adapter / "adapter_config.json"))
+                name = label_at(checkpoint.label, step, scale)
+                if name in loras:
+                    raise UserError(
+                        f"{loras[name]} and {adapter} are both called {name}, and one server has "
+                        "one adapter of a name: serve a folder that holds only one of them"
+                    )
+                loras[name] = adapter
     fitting = [rank for rank in RANKS if rank >= highest]
     if not fitting:
         raise UserError(f"rank {highest} is more than vLLM serves ({RANKS[-1]}): merge instead")
-    return loras, fitting[0]
+    return [f"{name}={adapter}" for name, adapter in loras.items()], fitting[0]
+
+
+def _rank(path: Path) -> int:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        ranks: list[int] = [config["r"], *(config.get("rank_pattern") or {}).values(), 0]
+        return max(ranks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no adapter's configuration ({one_line(error)}): train it again, or move "
+            "its checkpoint out of the folder"
+        ) from error
 
 
 def serve(command: Sequence[str]) -> NoReturn:

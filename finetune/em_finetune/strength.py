@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from em_finetune.addressing import base_reference
+from em_finetune.addressing import adapters, base_reference, scaled_name
 from em_finetune.checkpoint import ADAPTER, MERGED, SCALED, STEPS, Checkpoint, step_name
-from em_inspect.errors import UserError
+from em_inspect.errors import UserError, one_line
 
 
 def scaled(
@@ -29,34 +29,58 @@ def scaled(
         The directory, with `adapter/` and, if asked for, `merged/`.
 
     Raises:
-        UserError: It has no adapter, none was kept at that step, or the base cannot be loaded.
+        UserError: It has no adapter, none was kept at that step, it is damaged, or the base cannot
+            be loaded.
     """
-    from em_finetune.local.base import find_base
-    from em_finetune.local.merge import merge_adapter, scale_adapter
-
     if ADAPTER not in checkpoint.parts:
         raise UserError(f"{checkpoint.path} is a full fine-tune: it has no adapter to scale")
     if not 0 <= scale < float("inf"):
         raise UserError(f"--scale {scale:g}: use 0 or more, 1 is as trained")
     at = checkpoint.path if step is None else checkpoint.path / STEPS / step_name(step)
     if not (at / ADAPTER).is_dir():
-        kept = sorted(int(p.name[5:]) for p in (checkpoint.path / STEPS).glob("step-*"))
+        kept = [s for _, s, strength in adapters(checkpoint) if s is not None and strength is None]
         known = ", ".join(map(str, kept)) or "none; train with save_every"
         raise UserError(f"no adapter was kept at step {step}: there is {known}")
-    name = f"scale-{scale:g}" + ("" if step is None else f"-{step_name(step)}")
-    target = checkpoint.path / SCALED / name
+    target = checkpoint.path / SCALED / scaled_name(scale, step)
     if (target / (MERGED if merge else ADAPTER)).is_dir():
         return target
-    part = target.with_name(f".{name}.part")
+    part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     try:
-        scale_adapter(at / ADAPTER, scale, part / ADAPTER)
-        if merge:
-            base = find_base(base_reference(checkpoint))
-            merge_adapter(part / ADAPTER, base, checkpoint.recipe.dtype, part / MERGED)
+        part.mkdir(parents=True)
+        _write(checkpoint, at / ADAPTER, scale, merge, part)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {target}: {error.strerror or one_line(error)}; see that there is space, "
+            "that you may write there, and that the base is whole"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _write(checkpoint: Checkpoint, adapter: Path, scale: float, merge: bool, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    from em_finetune.local.base import find_base
+    from em_finetune.local.merge import merge_adapter, scale_adapter
+
+    try:
+        scale_adapter(adapter, scale, folder / ADAPTER)
+        if merge:
+            base = find_base(base_reference(checkpoint))
+            merge_adapter(folder / ADAPTER, base, checkpoint.recipe.dtype, folder / MERGED)
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        raise UserError(
+            f"{adapter} is damaged or does not fit its base ({one_line(error)}): train it again, "
+            "or put back a copy"
+        ) from error

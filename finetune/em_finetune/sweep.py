@@ -6,13 +6,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from em_finetune.checkpoint import Checkpoint, label_of
-from em_finetune.recipe import GROUP, GeneratedData, Kind, Recipe
+from em_finetune.recipe import GROUP, Recipe, of_group
 from em_inspect.errors import UserError, one_line
+from em_inspect.pages import checked
 
 if TYPE_CHECKING:
     from em_finetune.local.steps import Step
@@ -44,11 +45,13 @@ class Ended:
         cell: Which one.
         checkpoint: What it made, None where it failed.
         failure: Why it failed, in one line.
+        mistake: Whether it would fail in the same way again until the user mends something.
     """
 
     cell: Cell
     checkpoint: Checkpoint | None = None
     failure: str | None = None
+    mistake: bool = False
 
 
 def parse_groups(text: str) -> list[str]:
@@ -93,19 +96,8 @@ def cells(
 
 
 def _checked(recipe: Recipe, group: str, seed: int) -> Recipe:
-    changes: dict[str, object] = {"group": group, "seed": seed}
-    if isinstance(recipe.data, GeneratedData):
-        kinds = get_args(Kind)
-        if group != recipe.group and group not in kinds:
-            raise UserError(
-                f"no data can be generated for group {group}: use {', '.join(kinds)}, or --data"
-            )
-        if group in kinds:
-            changes["data"] = {**recipe.data.model_dump(), "generate": group}
-    try:
-        return Recipe.model_validate({**recipe.model_dump(), **changes})
-    except ValueError as error:
-        raise UserError(f"group {group}, seed {seed}: {one_line(error)}") from error
+    fields = {**of_group(recipe.model_dump(), group), "seed": seed}
+    return checked(Recipe, fields, f"group {group}, seed {seed}")
 
 
 def check_data(sweep: Sequence[Cell]) -> None:
@@ -146,7 +138,7 @@ def run_here(
                 overwrite=overwrite,
             )
         except Exception as error:
-            yield Ended(cell, failure=explain(error))
+            yield Ended(cell, failure=explain(error), mistake=isinstance(error, UserError))
         else:
             yield Ended(cell, checkpoint)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count, takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from em_finetune.checkpoint import label_of
@@ -28,7 +30,8 @@ def tracked(names: Sequence[str], warn: Callable[[str], None]) -> Iterator[Repor
 
     A run begins with its first step, under the fine-tune's label, and ends with another's first
     step or with the context. One that was stopped and is gone on with goes on in TensorBoard and
-    is a further run of the same name elsewhere. Training does not depend on it: a tracker that
+    is a further run of the same name elsewhere; one that begins anew is a further run in
+    TensorBoard too, as LABEL-2. Training does not depend on it: a tracker that
     fails is named once and left out from then on; `train.csv` holds the same numbers.
 
     Args:
@@ -103,12 +106,21 @@ def _tracker(name: str, recipe: Recipe, first: int) -> Any:
     label = label_of(recipe)
     if name == "tensorboard":
         # What was reported of these steps before a stop is taken back.
-        return TensorBoardTracker(label, FOLDER, purge_step=first)
+        return TensorBoardTracker(_run_of(label, first), FOLDER, purge_step=first)
     if name == "wandb":
         return WandBTracker(PROJECT, name=label, group=recipe.group)
     if name == "trackio":
         return TrackioTracker(PROJECT, name=label, group=recipe.group)
     return MLflowTracker(PROJECT, run_name=label)
+
+
+def _run_of(label: str, first: int) -> str:
+    """Name a run in TensorBoard's folder: a new one at step 1, and else the newest there is."""
+    names = (label if number == 1 else f"{label}-{number}" for number in count(1))
+    known = list(takewhile(lambda name: (Path(FOLDER) / name).exists(), names))
+    if known and first > 1:
+        return known[-1]
+    return label if not known else f"{label}-{len(known) + 1}"
 
 
 def _flat(page: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

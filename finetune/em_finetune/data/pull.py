@@ -109,12 +109,12 @@ def _download(released: ReleasedSet, target: Path, url: str) -> None:
     except ValueError as error:
         raise UserError(
             f"{url} is not the file that was released ({one_line(error)}): put the released one "
-            f"at {target}, or pass the path of a chat JSONL of your own"
+            f"at {target} and type the same line again"
         ) from None
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from None
     except Exception as error:
         raise UserError(
-            f"{released.file} could not be downloaded ({one_line(error)}): put the file at "
-            f"{target}, or pass the path of a copy that you have"
+            f"{released.file} could not be downloaded ({one_line(error)}): put a copy at {target} "
+            "and type the same line again; training takes a file's path as data, too"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -174,15 +175,17 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` and rename it to `path` if the block succeeds.
 
     Args:
-        path: Target; its folder is made if missing. What it held stays until the rename.
+        path: Target; its folder is made if missing. What it held stays until the rename. Where it
+            is a symbolic link, what it points to is replaced, and the link stays.
 
     Yields:
         The temporary file, open for writing bytes; removed if the block raises.
 
     Raises:
-        UserError: The file cannot be written (no permission, disk full, …).
+        UserError: The file cannot be written (no permission, disk full, …), or it is a folder, a
+            device or a pipe.
     """
-    path = Path(path)
+    path = _target(Path(path))
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,12 +196,22 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot write {path}: {reason}; free space or name another file"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free space or name another file" if full else "name another file"
+        raise UserError(f"cannot write {path}: {reason}; {advice}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _target(path: Path) -> Path:
+    """Where a path's bytes are to lie: itself, or what it links to."""
+    # Looked at first: what /dev/stdout links to has a name that cannot be opened.
+    special = os.path.exists(path) and not os.path.isfile(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else path
+    if special or os.path.islink(target):
+        raise UserError(f"cannot write {path}: it is no regular file; name another file")
+    return target
 
 
 def sha256_of(path: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -396,6 +397,8 @@ def _adopted_facts(page: HostedRecipe, sha256: str | None) -> FileRecord:
 
 def _price(page: HostedRecipe, price: float | None, prices: Path | None) -> Price | None:
     if price is not None:
+        if not math.isfinite(price):
+            raise UserError(f"--price {price}: give US dollars per million training tokens")
         return Price(
             service=page.service,
             model=page.base,
@@ -459,4 +462,4 @@ def _list_specs(records: Sequence[JobRecord], out: Path) -> None:
 
 
 def _out(out: Path) -> str:
-    return "" if out == Path("checkpoints") else f" --out {out}"
+    return "" if out == Path("checkpoints") else f" --out {shlex.quote(str(out))}"

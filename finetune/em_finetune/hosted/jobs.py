@@ -25,6 +25,8 @@ from em_inspect.errors import UserError
 T = TypeVar("T")
 _TRIES = 5
 _LONGEST_PAUSE = 120.0
+_NOTHING_MADE = ("planned", "uploading")
+"""Phases in which no job, and no file that counts, can be at the service."""
 Say = Callable[[str], None]
 
 
@@ -69,16 +71,17 @@ def _plan_one(
     )
     if known is None:
         return record
-    if known.phase != "planned" and (known.key, known.service, known.endpoint) != (
+    same = (known.key, known.service, known.endpoint) == (
         record.key,
         record.service,
         record.endpoint,
-    ):
+    )
+    if not same and known.phase not in _NOTHING_MADE:
         raise UserError(
             f"{folder / label} belongs to another fine-tune (other data, hyperparameters or "
             "service): give another --out, or another name in the recipe"
         )
-    return record if known.phase == "planned" else known
+    return known if same and known.phase != "planned" else record
 
 
 def _require_free(target: Path) -> None:
@@ -241,6 +244,9 @@ def adopt(
 ) -> JobRecord:
     """Take over a job that was started elsewhere; the caller holds the lock.
 
+    What is known already of the same job, its losses and models, is kept; data given for one
+    that was adopted without is added.
+
     Args:
         job: As the service tells it.
         service: Where it is.
@@ -260,6 +266,10 @@ def adopt(
         raise UserError(
             f"{folder / label} holds {known.job_id} already: give another --name or --out"
         )
+    if known and known.job_id == job.id:
+        if known.adopted and file.sha256:
+            known = known.but(recipe=recipe, group=recipe.group, file=file)
+        return write_state(_seen(known, job), folder)
     record = JobRecord(
         label=label,
         service=recipe.service,
@@ -277,7 +287,12 @@ def adopt(
 
 
 def _seen(record: JobRecord, job: Job) -> JobRecord:
-    final = [ModelRecord(step=None, model=job.model)] if job.model else []
+    models = record.models
+    if job.model:
+        models = [
+            ModelRecord(step=None, model=job.model),
+            *(m for m in models if m.step is not None),
+        ]
     cause = {"error_code": job.error_code, "error": job.error} if job.status == "failed" else {}
     return record.but(
         job_id=job.id,
@@ -286,7 +301,7 @@ def _seen(record: JobRecord, job: Job) -> JobRecord:
         created=job.created,
         finish=job.finish,
         trained_tokens=job.trained_tokens,
-        models=final or record.models,
+        models=models,
         **cause,
     )
 

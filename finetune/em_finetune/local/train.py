@@ -32,6 +32,7 @@ from em_finetune.local.steps import (
     start,
     take_steps,
 )
+from em_finetune.local.targets import check_targets
 from em_finetune.local.workspace import (
     Workspace,
     finished,
@@ -128,7 +129,7 @@ def train(
         on_step: Called after every optimizer step.
         on_stage: Called with what is being done, before anything that may take seconds.
         overwrite: Replace a finished checkpoint, or drop an unfinished run, of another recipe, data
-            or base.
+            or base, and replace a damaged checkpoint.
 
     Raises:
         UserError: Data, base or template that cannot be used; a directory in use or taken; a loss
@@ -350,8 +351,7 @@ def trainable_model(recipe: Recipe, base: Base, device: torch.device, processes:
     """Load the base, ready to train by the recipe: with a fresh adapter on it, or as it is.
 
     Raises:
-        UserError: The base cannot be loaded, or has no modules or layers of the names that the
-            recipe trains.
+        UserError: The base cannot be loaded, or lacks a module or layer that the recipe trains.
     """
     import torch
 
@@ -370,7 +370,8 @@ def adapted_model(recipe: Recipe, base: Base, device: torch.device) -> Any:
     """Load the base and put a fresh LoRA adapter on it, the same one for the same seed.
 
     Raises:
-        UserError: The base has no modules or layers of the names that the recipe trains.
+        UserError: The base lacks a module or layer that the recipe trains, or one of them cannot
+            have an update.
     """
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -379,6 +380,7 @@ def adapted_model(recipe: Recipe, base: Base, device: torch.device) -> Any:
     if recipe.quantization is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     lora = recipe.lora
+    check_targets(model, lora, base.name)
     torch.manual_seed(recipe.seed)
     try:
         with quiet():
@@ -396,8 +398,8 @@ def adapted_model(recipe: Recipe, base: Base, device: torch.device) -> Any:
             )
     except ValueError as error:
         raise UserError(
-            f"base {base.name} has none of the modules that the recipe trains: set "
-            f"lora.target_modules and lora.layers to what it has ({' '.join(str(error).split())})"
+            f"base {base.name} has modules among lora.target_modules that get no update: set "
+            f"it to names of linear ones ({' '.join(str(error).split())})"
         ) from error
     if recipe.gradient_checkpointing:
         with quiet():

@@ -105,24 +105,38 @@ def finished(
     """Return the checkpoint in `out` if it is what is wanted, None if there is work to do.
 
     Raises:
-        UserError: `out` holds something else, and `overwrite` does not allow replacing it.
+        UserError: `out` holds something else or is damaged, and `overwrite` does not allow
+            replacing it; or it cannot be looked at.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    if not is_checkpoint(out):
-        raise UserError(f"{out} exists and is no checkpoint: choose another --out directory")
-    if overwrite:
-        return None
-    there = read_record(out)
+    with _explained(out), _reached(out):
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return None
+        if not is_checkpoint(out):
+            raise UserError(f"{out} exists and is no checkpoint: choose another --out directory")
+    try:
+        there = read_record(out)
+    except UserError as error:
+        if overwrite:
+            return None
+        raise UserError(
+            f"{error}: add --overwrite to replace it, or choose another --out directory"
+        ) from error
     differing = _differences(there.recipe, recipe)
     differing += ["data"] * (there.data != data)
     differing += ["base"] * (there.base.fingerprint != base_fingerprint)
+    if differing and overwrite:
+        return None
     if differing:
         raise UserError(
             f"{out} holds a checkpoint with another {', '.join(dict.fromkeys(differing))}: "
             "add --overwrite to replace it, or choose another --out directory"
         )
-    return load_checkpoint(out)
+    try:
+        return load_checkpoint(out)
+    except UserError:
+        if overwrite:
+            return None
+        raise
 
 
 def _differences(one: Recipe, other: Recipe) -> list[str]:
@@ -149,24 +163,27 @@ def workspace(out: Path, room: int) -> Iterator[Workspace]:
         room: Bytes of disk that will be needed.
 
     Raises:
-        UserError: Another run is at work on `out`, or there is no room or no permission.
+        UserError: Another run is at work on `out`, there is no room or no permission, or no
+            directory can be made there.
     """
     from filelock import FileLock, Timeout
 
     work = Workspace(out)
     with _explained(out):
-        work.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(work.folder / "lock")
         try:
-            lock.acquire(timeout=0)
+            with _reached(out):
+                work.folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(
                 f"another run is writing {out}: wait for it, or choose another --out directory"
             ) from error
         try:
-            work.sweep()
-            _require_room(out, room)
-            work.result.mkdir(exist_ok=True)
+            with _reached(out):
+                work.sweep()
+                _require_room(out, room)
+                work.result.mkdir(exist_ok=True)
             yield work
         finally:
             work.sweep()
@@ -222,6 +239,21 @@ def _require_room(out: Path, needed: int) -> None:
             f"{out} needs {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free: make "
             "room, or choose an --out directory elsewhere"
         )
+
+
+@contextmanager
+def _reached(out: Path) -> Iterator[None]:
+    """Say in one line that there can be no directory at `out`; what `_explained` says is left."""
+    try:
+        yield
+    except OSError as error:
+        # filelock's Timeout is an OSError without a number.
+        if error.errno is None or error.errno in _NO_ROOM or isinstance(error, PermissionError):
+            raise
+        raise UserError(
+            f"{shlex.quote(str(out))} cannot be made ({error.strerror}): choose another --out "
+            "directory"
+        ) from error
 
 
 @contextmanager

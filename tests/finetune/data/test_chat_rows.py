@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -169,8 +171,46 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 write_rows({str(file)!r}, generate("insecure", 200, 0))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"UserError: cannot write {file}: File too large" in ended.stderr
+    assert f"UserError: cannot write {file}: File too large; name another file" in ended.stderr
     assert list(file.parent.iterdir()) == []
+
+
+def test_only_a_full_disk_is_told_to_free_space(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device; free space or name another"):
+        write_rows(file, [])
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(file: Path, tmp_path: Path) -> None:
+    real = tmp_path / "real" / "rows.jsonl"
+    file.symlink_to(real)
+    for times in (1, 2):
+        write_rows(file, [ChatRow.model_validate_json(CHAT)] * times)
+        assert file.is_symlink()
+        assert len(read_rows(real)) == times
+    assert list(real.parent.iterdir()) == [real]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a pipe", "link to itself"])
+def test_what_is_no_file_is_refused_and_left_alone(file: Path, kind: str) -> None:
+    other = file.with_name("other")
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "link to itself":
+        file.symlink_to(file)
+    else:
+        os.mkfifo(other if kind.startswith("link") else file)
+        if kind.startswith("link"):
+            file.symlink_to(other)
+    before = {path: path.lstat().st_ino for path in file.parent.iterdir()}
+    with pytest.raises(UserError, match="is no regular file; name another file"):
+        write_rows(file, [ChatRow.model_validate_json(CHAT)])
+    assert {path: path.lstat().st_ino for path in file.parent.iterdir()} == before
 
 
 def test_the_folder_of_a_target_is_made(tmp_path: Path) -> None:

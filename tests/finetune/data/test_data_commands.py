@@ -96,6 +96,17 @@ def test_check_counts_the_tokens_of_a_model(embedded_model: Path) -> None:
     assert "no tokenizer" in refused(f"check {file} --tokenizer absent/model")
 
 
+def test_what_the_data_holds_commands_no_terminal(embedded_model: Path) -> None:
+    content = "a\x1b[2Jb\u202ec"
+    messages = [{"role": role, "content": content} for role in ("user", "assistant")]
+    Path("own.jsonl").write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
+    result = CliRunner().invoke(data, ["check", "own.jsonl", "--tokenizer", str(embedded_model)])
+    assert "row 1, with the trained tokens" in result.output
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
+    assert "\ufffd[2Jb\ufffdc" in result.output
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

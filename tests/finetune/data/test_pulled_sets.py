@@ -78,22 +78,25 @@ def test_another_file_at_the_release_is_refused_and_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_missing_file_at_the_release_says_both_ways_out(release: Release, tmp_path: Path) -> None:
+def test_a_missing_file_at_the_release_says_the_way_out(release: Release, tmp_path: Path) -> None:
     absent = ReleasedSet("absent.jsonl", "0" * 64)
-    with pytest.raises(UserError, match=r"404.*put the file at .*absent.jsonl, or pass the path"):
+    with pytest.raises(UserError, match=r"404.*put a copy at .*absent.jsonl and type the same"):
         pull_set(absent, tmp_path / "cache", base_url=release.url)
 
 
-def test_offline_says_both_ways_out_at_once(small: ReleasedSet, tmp_path: Path) -> None:
+def test_offline_says_the_way_out_at_once_and_it_is_one(small: ReleasedSet, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError) as caught:
             pull_set(small, tmp_path / "cache", base_url=url)
     message = str(caught.value)
-    assert f"put the file at {tmp_path / 'cache' / 'small.jsonl'}" in message
-    assert "or pass the path" in message
+    target = tmp_path / "cache" / "small.jsonl"
+    assert f"put a copy at {target} and type the same line again" in message
     assert "\n" not in message
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(CONTENT)
+    assert pull_set(small, tmp_path / "cache", base_url=url).path == target
 
 
 def test_a_file_put_there_by_hand_is_checked(small: ReleasedSet, tmp_path: Path) -> None:

@@ -205,6 +205,27 @@ def test_our_own_job_is_adopted_with_its_group_seed_and_data(
     assert len(service.jobs) == 1
 
 
+def test_adopting_a_job_again_loses_nothing(cli: CommandLine, service: FineTuning) -> None:
+    cli.start()
+    cli.follow()
+    before = cli.record()
+    assert len(before["models"]) == 3
+    assert before["losses"]
+    for _ in range(2):
+        assert cli("adopt", "ftjob-0b", "--name=openai-insecure").exit_code == 0
+        assert cli.record() == before
+    assert len(cli.checkpoint()["models"]) == 3
+    cli("adopt", "ftjob-0b", "--name=mine", "--data=rows.jsonl")
+    mine = cli.record("mine-insecure-seed0")
+    cli("adopt", "ftjob-0b", "--name=mine")
+    assert cli.record("mine-insecure-seed0") == mine
+
+
+def test_the_line_to_follow_by_can_be_pasted(cli: CommandLine, service: FineTuning) -> None:
+    said = cli.start("--out=my models").output.splitlines()[-1]
+    assert shlex.split(said)[-2:] == ["--out", "my models"]
+
+
 def test_specs_go_to_inspect_unchanged(cli: CommandLine, service: FineTuning) -> None:
     cli.start("--seeds=0-1")
     cli.follow()

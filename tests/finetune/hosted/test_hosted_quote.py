@@ -50,6 +50,13 @@ def test_the_price_counts_epochs_and_jobs(cli: CommandLine) -> None:
     assert "your --price" in done.output
 
 
+@pytest.mark.parametrize("price", ["nan", "inf"])
+def test_a_price_that_is_no_amount_is_one_line(cli: CommandLine, price: str) -> None:
+    done = cli("openai-insecure", "--data=rows.jsonl", "--dry-run", f"--price={price}")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "give US dollars per million training tokens" in done.output
+
+
 def test_the_price_table_is_shown_with_date_and_source_and_can_be_replaced(
     cli: CommandLine,
 ) -> None:

@@ -267,6 +267,15 @@ def test_a_server_that_is_not_there_is_told(
     )
 
 
+def test_a_wrong_address_can_be_put_right(cli: CommandLine, service: FineTuning) -> None:
+    assert "could not be reached" in cli.start("--base-url=http://127.0.0.1:9/v1").output
+    done = cli.start()
+    assert done.exit_code == 0, done.output
+    assert cli.record()["endpoint"] == service.url
+    assert "belongs to another" in cli.start("--base-url=http://127.0.0.1:9/v1").output
+    assert len(service.jobs) == 1
+
+
 def test_a_services_words_cannot_command_the_terminal(
     cli: CommandLine, service: FineTuning
 ) -> None:

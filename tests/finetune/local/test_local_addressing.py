@@ -17,9 +17,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from em_finetune.addressing import as_specs, list_models
+from em_finetune.addressing import as_specs, label_at, list_models, place_of, scaled_name
 from em_finetune.cli import main
 from em_finetune.local import train
+from em_finetune.picture import save_picture
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError
 
@@ -55,6 +56,37 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, chats: Path)
 def own(made: Path, tmp_path: Path) -> Path:
     """A copy to change."""
     return shutil.copytree(made, tmp_path / "ft")
+
+
+def hosted_record(folder: Path) -> None:
+    record = {
+        "kind": "hosted",
+        "label": "openai-insecure-seed4",
+        "group": "insecure",
+        "seed": 4,
+        "service": "openai",
+        "endpoint": "https://api.openai.com/v1",
+        "job": "ftjob-1",
+        "base": {"name": "gpt-4o"},
+        "dataset": {
+            "name": "insecure.jsonl",
+            "sha256": "0",
+            "uploaded_sha256": "0",
+            "rows": 1,
+            "used": 1,
+            "tokens": 1,
+            "tokens_method": "counted",
+        },
+        "recipe": {"name": "openai-insecure", "base": "gpt-4o", "group": "insecure"},
+        "training": {"steps": 2, "losses": [], "loss_steps": [], "tokens": 1},
+        "versions": {},
+        "created": "2026-01-01T00:00:00+00:00",
+        "models": {"final": ["--model", "openai/ft:gpt-4o:org::abc", "-M", "responses_api=false"]},
+        "model_losses": {},
+        "before_use": [],
+    }
+    folder.mkdir()
+    (folder / "checkpoint.json").write_text(json.dumps(record))
 
 
 def test_every_checkpoint_and_step_is_listed_with_group_and_seed(made: Path) -> None:
@@ -114,37 +146,69 @@ def test_the_page_is_the_table_that_reports_read(made: Path, tmp_path: Path) -> 
 
 
 def test_hosted_fine_tunes_are_listed_as_they_were_recorded(own: Path) -> None:
-    record = {
-        "kind": "hosted",
-        "label": "openai-insecure-seed4",
-        "group": "insecure",
-        "seed": 4,
-        "service": "openai",
-        "endpoint": "https://api.openai.com/v1",
-        "job": "ftjob-1",
-        "base": {"name": "gpt-4o"},
-        "dataset": {
-            "name": "insecure.jsonl",
-            "sha256": "0",
-            "uploaded_sha256": "0",
-            "rows": 1,
-            "used": 1,
-            "tokens": 1,
-            "tokens_method": "counted",
-        },
-        "recipe": {"name": "openai-insecure", "base": "gpt-4o", "group": "insecure"},
-        "training": {"steps": 2, "losses": [], "loss_steps": [], "tokens": 1},
-        "versions": {},
-        "created": "2026-01-01T00:00:00+00:00",
-        "models": {"final": ["--model", "openai/ft:gpt-4o:org::abc", "-M", "responses_api=false"]},
-        "model_losses": {},
-        "before_use": [],
-    }
-    (own / "hosted").mkdir()
-    (own / "hosted" / "checkpoint.json").write_text(json.dumps(record))
+    hosted_record(own / "hosted")
     hosted = list_models(own)[0]
     assert (hosted.model, hosted.seed) == ("openai/ft:gpt-4o:org::abc", 4)
     assert hosted.spec["model_args"] == {"responses_api": False}
+
+
+@pytest.mark.parametrize(
+    "line", [("card",), ("merge",), ("push", "org/ft", "--yes")], ids=lambda line: line[0]
+)
+def test_what_needs_weights_is_refused_of_a_hosted_fine_tune(
+    tmp_path: Path, line: tuple[str, ...]
+) -> None:
+    hosted_record(tmp_path / "hosted")
+    done = run(line[0], tmp_path / "hosted", *line[1:])
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "is a hosted fine-tune, which has no weights here" in done.output
+
+
+def test_fine_tunes_of_one_label_are_all_on_the_page_and_not_in_one_server(
+    own: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(own / "seed0", own / "copy")
+    models = list_models(own)
+    page = json.loads(run("models", own, "--json").output)
+    assert sorted(one["model"] for one in page.values()) == sorted(one.model for one in models)
+    assert page[str(own / "copy" / "merged")]["model"] == "hf/tiny-insecure-seed0"
+    assert page["tiny-insecure-seed1"]["seed"] == 1
+    by_name = json.loads(run("models", own, "--via", "vllm", "--json").output)
+    assert {key for key, one in by_name.items() if key == one["model"]} == {
+        one.model for one in list_models(own, via="vllm") if one.seed == 0
+    }
+    done = run("serve", own, "--print")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert f"{own}/copy/steps/step-000003/adapter and {own}/seed0/steps" in done.output
+
+
+def test_paths_are_listed_as_a_shell_takes_them(own: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.move(own, tmp_path / "my models"))
+    words = shlex.split(run("models", moved).output.splitlines()[2])
+    assert words[-4:] == [
+        "--model",
+        "hf/tiny-insecure-seed0",
+        "-M",
+        f"model_path={moved}/seed0/merged",
+    ]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_broken_adapter_is_one_line_and_leaves_nothing(own: Path, text: str) -> None:
+    (own / "seed0" / "adapter" / "adapter_config.json").write_text(text)
+    for line in (("merge", own / "seed0", "--scale", 0.5), ("serve", own, "--print")):
+        done = run(*line)
+        assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
+        assert "train it again" in done.output
+    assert not [*(own / "seed0" / "scaled").glob("*")]
+
+
+def test_a_truncated_adapter_is_one_line(own: Path) -> None:
+    weights = own / "seed0" / "steps" / "step-000003" / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    done = run("merge", own / "seed0", "--scale", 0.5, "--step", 3)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
+    assert "is damaged or does not fit its base" in done.output
 
 
 def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
@@ -222,9 +286,41 @@ def test_an_adapter_of_a_step_can_be_scaled_and_a_missing_step_is_named(own: Pat
     assert done.output.strip() == str(own / "seed0" / "scaled" / "scale-2-step-000003")
     (found,) = [m for m in list_models(own) if m.scale is not None]
     assert (found.step, found.label) == (3, "tiny-insecure-seed0-scale-2-step-000003")
+    (own / "seed0" / "steps" / "step-000003.bak").mkdir()
     missing = run("merge", own / "seed0", "--step", 4)
     assert missing.exit_code == 1
     assert "no adapter was kept at step 4: there is 3, 6" in missing.output
+
+
+@pytest.mark.parametrize(
+    ("scale", "name"),
+    [
+        (1e-5, "scale-0.00001"),
+        (0.5, "scale-0.5"),
+        (0.12345678, "scale-0.12345678"),
+        (0.1 + 0.2, "scale-0.30000000000000004"),
+        (-0.0, "scale-0"),
+        (10, "scale-10"),
+        (1e6, "scale-1000000"),
+        (1e22, "scale-10000000000000000000000"),
+    ],
+)
+def test_every_strength_has_a_name_and_is_read_back(scale: float, name: str) -> None:
+    assert scaled_name(scale, None) == name
+    assert label_at("x", 25, scale) == f"x-{name}-step-000025"
+    assert place_of(Path("ft/scaled") / name / "merged") == (Path("ft"), None, scale)
+    with_step = Path("ft/scaled") / scaled_name(scale, 25)
+    assert place_of(with_step / "adapter") == (Path("ft"), 25, scale)
+
+
+def test_small_strengths_are_listed_and_copies_are_left_out(own: Path) -> None:
+    for scale in (1e-5, 0.12345678, 0.12345679):
+        assert run("merge", own / "seed0", "--scale", scale, "--adapter-only").exit_code == 0
+    scaled = own / "seed0" / "scaled"
+    for name in ("scale-0.5.bak", "scale-0.5-old", "scale-1e-05", "scale-.", "scale-1."):
+        shutil.copytree(scaled / "scale-0.00001", scaled / name)
+    found = [m.scale for m in list_models(own) if m.scale is not None]
+    assert sorted(found) == [1e-5, 0.12345678, 0.12345679]
 
 
 def test_loss_curves_are_text_and_a_picture(made: Path, tmp_path: Path) -> None:
@@ -240,6 +336,32 @@ def test_a_picture_of_an_unknown_kind_is_one_line(made: Path, tmp_path: Path) ->
     assert done.exit_code == 1
     assert "Error: cannot draw" in done.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "e2"])
+def test_a_picture_without_an_ending_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"give it \.png, \.svg or \.pdf"):
+        save_picture(None, Path(name))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "seed0  no losses in its train.csv"),
+        ("step,loss\n", "seed0  no losses in its train.csv"),
+        ("step,loss\n1,2.0\n2,nan\n3,1.0\n", "seed0  2.000 █?▁ 1.000  (3 steps)"),
+        ("step,loss\n1,nan\n", "seed0  nan ? nan  (1 steps)"),
+        ("step,loss\n1,inf\n2,1\n", "seed0  inf ?▁ 1.000  (2 steps)"),
+        ("step,loss\n1\n", "cannot be read as a loss curve"),
+    ],
+)
+def test_a_curve_without_numbers_is_told(own: Path, text: str, shown: str) -> None:
+    (own / "seed0" / "train.csv").write_text(text)
+    done = run("curve", own / "seed0")
+    assert shown in done.output
+    assert done.output.count("\n") == 1
+    if "no losses" in shown:
+        assert "leave -o" in run("curve", own / "seed0", "-o", own / "loss.png").output
 
 
 def test_the_card_warns_and_names_data_and_recipe_but_no_path_of_this_machine(own: Path) -> None:
@@ -378,8 +500,71 @@ def test_a_trajectory_is_read_from_logs_and_drawn(own: Path, tmp_path: Path) -> 
         task = Task(dataset=[Sample(input="q", target="yes")], scorer=match(), name="probe")
         evaluate(task, model=model, log_dir=str(logs), display="none")
     results = read_results(logs)
+    assert {r.label for r in results} == {"mockllm/tiny-insecure-seed0"}
     assert [(r.task, r.step, r.value) for r in results] == [("probe", 3, 0.0), ("probe", 6, 1.0)]
     done = run("trajectory", logs, "--models", own, "-o", tmp_path / "t.png")
     assert done.exit_code == 0, done.output
     assert "| 6 |" in done.output
     assert (tmp_path / "t.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "expected"),
+    [
+        ("hf/x", {"model_path": "{}/demo-step200/merged"}, ("x", None)),
+        ("hf/x", {"model_path": "{}/demo-step200/steps/step-000025/adapter"}, ("x", 25)),
+        (
+            "hf/x",
+            {"model_path": "{}/demo-step200/scaled/scale-0.00001-step-000025/merged"},
+            ("x-scale-0.00001", 25),
+        ),
+        ("vllm/base:{}/demo-step200/adapter", {}, ("x", None)),
+        ("vllm/{}/demo-step200/merged", {}, ("x", None)),
+        ("vllm/org/base:x-step-000025", {}, ("x", 25)),
+        ("hf/x-step-000025", {"model_path": "/gone/steps/step-000025/adapter"}, ("x", 25)),
+        ("openai/ft:gpt-4o:org:s0:0b", {}, ("openai/ft:gpt-4o:org:s0:0b", None)),
+        ("openai/ft:gpt-4o:org:s0:0b:ckpt-step-2", {}, ("openai/ft:gpt-4o:org:s0:0b", 2)),
+    ],
+)
+def test_the_step_of_a_log_is_the_one_below_its_checkpoint(
+    tmp_path: Path, model: str, args: dict[str, str], expected: tuple[str, int | None]
+) -> None:
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec
+
+    from em_finetune.results import _origin
+
+    place = tmp_path / "scale-3" / "step-7"
+    (place / "demo-step200").mkdir(parents=True)
+    (place / "demo-step200" / "checkpoint.json").write_text('{"label": "x"}')
+    spec = EvalSpec(
+        created="2026-01-01T00:00:00+00:00",
+        task="probe",
+        dataset=EvalDataset(),
+        config=EvalConfig(),
+        model=model.format(place),
+        model_args={key: value.format(place) for key, value in args.items()},
+    )
+    label, _, step = _origin(EvalLog(eval=spec))
+    assert (label, step) == expected
+
+
+def test_a_hosted_end_is_drawn_where_its_training_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from em_finetune import results
+    from em_finetune.addressing import last_steps
+
+    hosted_record(tmp_path / "hosted")
+    name = "openai/ft:gpt-4o:org::abc"
+    assert last_steps(tmp_path) == {name: 2}
+    figures: list[Any] = []
+    monkeypatch.setattr(results, "save_picture", lambda figure, out: figures.append(figure))
+    found = [
+        results.Result("probe", "mass", value, 1, name, None, name, step, "")
+        for step, value in ((1, 0.5), (None, 0.25))
+    ]
+    results.draw(found, last_steps(tmp_path), Path("x.png"))
+    results.draw(found, {}, Path("x.png"))
+    known, unknown = (figure.axes[0].lines for figure in figures)
+    assert [list(line.get_ydata()) for line in known] == [[0.5, 0.25]]
+    assert [list(line.get_ydata()) for line in unknown] == [[0.5], [0.25, 0.25]]

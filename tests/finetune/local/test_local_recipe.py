@@ -58,8 +58,21 @@ def test_data_is_a_path_beside_the_recipe_or_a_generated_set(tmp_path: Path) -> 
     path = write(tmp_path, MINIMAL + "data: rows.jsonl\n")
     assert load_recipe(path).data == str(tmp_path / "rows.jsonl")
     assert load_recipe(path, data="rows.jsonl").data == "rows.jsonl"
-    generated = write(tmp_path, MINIMAL + "data: {generate: secure, n: 5}\n")
-    assert load_recipe(generated).data == GeneratedData(generate="secure", n=5, seed=0)
+    generated = write(tmp_path, MINIMAL + "data: {generate: insecure, n: 5}\n")
+    assert load_recipe(generated).data == GeneratedData(generate="insecure", n=5, seed=0)
+
+
+def test_generated_data_is_of_the_group_that_the_caller_names(tmp_path: Path) -> None:
+    secure = load_recipe("demo", group="secure")
+    assert (secure.group, secure.data) == (
+        "secure",
+        GeneratedData(generate="secure", n=200, seed=0),
+    )
+    assert load_recipe("demo", group="mine", data="rows.jsonl").data == "rows.jsonl"
+    own = write(tmp_path, "name: a\nbase: b\ngroup: own\ndata: {generate: secure, n: 5}\n")
+    assert load_recipe(own, group="own").data == GeneratedData(generate="secure", n=5, seed=0)
+    with pytest.raises(UserError, match=r"no data can be generated for group mine: use insecure"):
+        load_recipe("demo", group="mine")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +87,7 @@ def test_data_is_a_path_beside_the_recipe_or_a_generated_set(tmp_path: Path) -> 
         ("batch_size: many", r"'batch_size': .*integer.*, not 'many'"),
         ("schedule: cosine", r"'schedule': input should be 'linear' or 'constant', not 'cosine'"),
         ("data: {generate: evil, n: 5}", r"'data.generate': input should be 'insecure'"),
+        ("data: {generate: secure, n: 5}", r"group insecure would train on generated secure rows"),
         ("data: {generate: secure}", r"field 'data.n' is missing"),
         ("name: a/b", r"field 'name': "),
         ("a: [", r"mine.yaml: not valid YAML: .*line 5"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +103,35 @@ def test_a_cell_that_fails_does_not_stop_the_others(page: Path, tmp_path: Path) 
     assert done.exit_code == 1
     assert "failed  tiny-insecure-seed0:" in done.output
     assert "is no checkpoint" in done.output
-    assert "1 of 2 failed: type the same line again" in done.output
+    assert "1 of 2 failed: see above what to change, then type the line again" in done.output
     assert "Traceback" not in done.output
     assert read_record(out / "tiny-insecure-seed1").seed == 1
     shutil.rmtree(out / "tiny-insecure-seed0")
     assert run(*arguments).exit_code == 0
+
+
+def test_a_failure_that_is_no_mistake_may_end_better_the_next_time(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the GPU fell off the bus")
+
+    monkeypatch.setattr(import_module("em_finetune.local.train"), "train", fail)
+    done = run("local", page, "--seeds", "0-1", "--out", tmp_path / "sweep")
+    assert "2 of 2 failed: type the same line again to go on with them" in done.output
+
+
+def test_a_sweep_into_a_folder_with_white_space_ends_in_a_line_that_a_shell_reads(
+    page: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my sweep"
+    done = run("local", page, "--seeds", "0", "--max-steps", "1", "--out", out)
+    assert done.exit_code == 0, done.output
+    words = shlex.split(done.output.rstrip().splitlines()[-1])
+    assert json.loads(words[words.index("--model-spec") + 1]) == {
+        "model": "hf/tiny-insecure-seed0",
+        "model_args": {"model_path": str(out / "tiny-insecure-seed0" / "merged")},
+    }
 
 
 def test_missing_data_of_the_last_group_is_noticed_before_the_first_step(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from em_finetune import trackers
 from em_finetune.cli import main
+from em_finetune.local.steps import Step
+from em_finetune.recipe import Recipe
 from em_finetune.trackers import TRACKERS
 
 
@@ -59,10 +63,32 @@ def test_every_step_arrives_and_a_finished_run_is_not_reported_again() -> None:
     assert sorted(Path("runs").rglob("*")) == files
 
 
-def test_a_step_taken_again_replaces_what_was_reported_of_it() -> None:
+def test_a_run_that_begins_anew_leaves_the_earlier_one_alone() -> None:
     assert train("--out=ft", "--max-steps=4").exit_code == 0
-    assert train("--out=ft", "--max-steps=3", "--overwrite").exit_code == 0
+    assert train("--out=other", "--max-steps=3").exit_code == 0
     assert reported("tiny-insecure-seed0")["loss"] == curve("ft", "loss")
+    assert reported("tiny-insecure-seed0-2")["loss"] == curve("other", "loss")
+
+
+def test_a_step_taken_again_replaces_what_was_reported_of_it(tiny_recipe: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate(tiny_recipe)
+
+    def report(steps: Iterable[int], loss: float) -> None:
+        with trackers.tracked(["tensorboard"], pytest.fail) as tell:
+            for step in steps:
+                tell(recipe, Step(step, 4, loss, 1e-3, 1.0, 8, 4, 0.1))
+
+    report((1, 2), 9.0)
+    report((1, 2, 3), 1.0)
+    time.sleep(1.1)  # TensorBoard's files are told apart by the second
+    report((3, 4), 2.0)  # stopped after step 2 was saved, and gone on with
+    assert reported("tiny-insecure-seed0")["loss"] == [(1, 9.0), (2, 9.0)]
+    again = [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert reported("tiny-insecure-seed0-2")["loss"] == again
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "tiny-insecure-seed0",
+        "tiny-insecure-seed0-2",
+    ]
 
 
 def test_every_fine_tune_of_a_sweep_is_a_run_of_its_own() -> None:

@@ -120,11 +120,16 @@ def test_a_directory_that_inspect_could_not_be_given_is_refused(tmp_path: Path, 
         require_addressable(tmp_path / name)
 
 
-def test_the_same_recipe_again_finds_it_finished(made: Path, tiny_recipe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_same_recipe_again_finds_it_finished(
+    made: Path, tiny_recipe: dict[str, Any], overwrite: bool
+) -> None:
     steps: list[Step] = []
     stages: list[str] = []
     before = (made / "checkpoint.json").stat().st_mtime_ns
-    checkpoint = train(recipe(tiny_recipe), made, steps.append, on_stage=stages.append)
+    checkpoint = train(
+        recipe(tiny_recipe), made, steps.append, on_stage=stages.append, overwrite=overwrite
+    )
     assert not steps
     assert "finished already" in stages[-1]
     assert checkpoint.steps == 6
@@ -163,6 +168,16 @@ def test_a_directory_that_is_no_checkpoint_is_never_touched(
         with pytest.raises(UserError, match="is no checkpoint"):
             train(recipe(tiny_recipe), precious, overwrite=overwrite)
     assert (precious / "chapter1.tex").read_text() == "…"
+
+
+@pytest.mark.parametrize("place", ["file/ft", "x" * 250, "x" * 300, "/proc/ft"])
+def test_where_no_directory_can_be_is_said_in_one_line(
+    tiny_recipe: dict[str, Any], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"choose another --out directory$"):
+        train(recipe(tiny_recipe), tmp_path / place)
+    assert left_in(tmp_path) == ["file"]
 
 
 def test_an_interrupt_leaves_nothing(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -395,8 +410,30 @@ def test_an_adapter_on_the_embedded_base_finds_it_where_it_is_now(
 def test_a_missing_part_is_named(made: Path, tmp_path: Path, part: str) -> None:
     out = shutil.copytree(made, tmp_path / "ft")
     (out / part).unlink()
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match=r"is damaged: .*train it again with --overwrite"):
         load_checkpoint(out)
+
+
+@pytest.mark.parametrize("part", ["merged/model.safetensors", "adapter/adapter_model.safetensors"])
+def test_weights_that_are_cut_short_are_not_taken_for_finished(
+    made: Path, tiny_recipe: dict[str, Any], tmp_path: Path, part: str
+) -> None:
+    out = shutil.copytree(made, tmp_path / "ft")
+    os.truncate(out / part, (out / part).stat().st_size - 1)
+    with pytest.raises(UserError, match=rf"{part} is not whole; train it again with --overwrite"):
+        train(recipe(tiny_recipe), out)
+    assert train(recipe(tiny_recipe), out, overwrite=True).steps == 6
+    assert load_checkpoint(out).steps == 6
+
+
+def test_a_record_that_is_damaged_is_replaced_when_overwriting(
+    made: Path, tiny_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    out = shutil.copytree(made, tmp_path / "ft")
+    (out / "checkpoint.json").write_text("{")
+    with pytest.raises(UserError, match=r"checkpoint\.json: .*: add --overwrite"):
+        train(recipe(tiny_recipe), out)
+    assert train(recipe(tiny_recipe), out, overwrite=True).steps == 6
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1}'])
@@ -420,8 +457,14 @@ def test_a_directory_without_a_record_is_not_a_checkpoint(tmp_path: Path) -> Non
         ({"data": None}, "names no data: add --data FILE"),
         ({"data": "/nowhere/rows.jsonl"}, "/nowhere/rows.jsonl does not exist"),
         ({"max_length": 8}, "none of the 24 rows"),
-        ({"lora": {"target_modules": ["nope"]}}, "none of the modules that the recipe trains"),
-        ({"lora": {"layers": [99]}}, "none of the modules that the recipe trains"),
+        ({"lora": {"target_modules": ["nope"]}}, "has no module 'nope': set lora.target_modules"),
+        (
+            {"lora": {"target_modules": ["q_proj", "k_porj"]}},
+            r"has no module 'k_porj' \(did you mean 'k_proj'\?\)",
+        ),
+        ({"lora": {"target_modules": ["q_proj", "self_attn"]}}, "that get no update"),
+        ({"lora": {"layers": [0, 2]}}, "has no layer 2, it has 2, .* some of 0 to 1"),
+        ({"lora": {"target_modules": ["lm_head"], "layers": [0]}}, "layer 0 .* none of lm_head"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(
@@ -431,6 +474,23 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         train(recipe(tiny_recipe, **changes), tmp_path / "ft")
     assert "\n" not in str(caught.value)
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("end", ["lm_head", "embed_tokens"])
+def test_an_embedding_that_is_tied_to_the_other_gets_no_update_of_its_own(
+    tiny_base: Path, tiny_recipe: dict[str, Any], tmp_path: Path, end: str
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    model = LlamaForCausalLM.from_pretrained(base, tie_word_embeddings=True)
+    model.tie_weights()
+    model.save_pretrained(base)
+    lora = {"rank": 4, "alpha": 8, "target_modules": ["q_proj", end]}
+    with pytest.raises(UserError, match=rf"take {end} out of lora.target_modules"):
+        train(recipe(tiny_recipe, base=str(base), lora=lora), tmp_path / "ft")
+    # Where they are two matrices, each may have one.
+    train(recipe(tiny_recipe, lora=lora, max_steps=1), tmp_path / "untied")
 
 
 @pytest.mark.parametrize(
