@@ -37,6 +37,19 @@ class GeneratedData(BaseModel):
     seed: int = Field(0, description="Seed of the generator; not the training seed.")
 
 
+def require_own_kind(group: str, data: object) -> None:
+    """Refuse to train a group that is called after one kind of generated rows on another kind.
+
+    Raises:
+        ValueError: If it would be.
+    """
+    if isinstance(data, GeneratedData) and group in KINDS and group != data.generate:
+        raise ValueError(
+            f"group {group} would train on generated {data.generate} rows: set data.generate to "
+            f"{group}, or name the group otherwise"
+        )
+
+
 class Lora(BaseModel):
     """The low-rank adapter."""
 
@@ -199,15 +212,7 @@ class Recipe(BaseModel):
             raise ValueError("narrow needs method lora: the adapter is switched off for the base")
         if self.quantization is not None and self.merge:
             raise ValueError("an adapter is not merged into a 4-bit base: set merge: false")
-        if (
-            isinstance(self.data, GeneratedData)
-            and self.group in KINDS
-            and self.group != self.data.generate
-        ):
-            raise ValueError(
-                f"group {self.group} would train on generated {self.data.generate} rows: set "
-                f"data.generate to {self.group}, or name the group otherwise"
-            )
+        require_own_kind(self.group, self.data)
         return self
 
     @property
@@ -241,11 +246,11 @@ def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         text = read_text(path, "type em-finetune recipes to see what there is")
-        return _resolve_paths(_read_recipe(str(path), text, changes), path.parent, changes)
+        return _resolve_paths(read_page(Recipe, str(path), text, changes), path.parent, changes)
     folder = files("em_finetune") / "recipes"
     page = folder / f"{path_or_name}.yaml"
     if page.is_file():
-        return _read_recipe(page.name, page.read_text("utf-8"), changes)
+        return read_page(Recipe, page.name, page.read_text("utf-8"), changes)
     known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
     raise UserError(
         f"no recipe {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}: "
@@ -284,26 +289,20 @@ def read_page(
         model: The recipe's class.
         source: Names the page in a message.
         text: YAML.
-        changes: Field values that replace the page's.
+        changes: Field values that replace the page's. With a group, generated data is of its kind,
+            unless data is among them.
 
     Raises:
-        UserError: Naming page and field, where the text is no such recipe.
+        UserError: Naming page and field, where the text is no such recipe, or a group that no data
+            can be generated for.
     """
-    return checked(model, {**_read_fields(source, text), **(changes or {})}, source)
-
-
-def _read_recipe(source: str, text: str, changes: Mapping[str, Any]) -> Recipe:
-    fields = _read_fields(source, text)
-    if "group" in changes and "data" not in changes:
-        fields = of_group(fields, changes["group"])
-    return checked(Recipe, {**fields, **changes}, source)
-
-
-def _read_fields(source: str, text: str) -> dict[str, Any]:
     page = parse_yaml(text, source)
     if not isinstance(page, dict) or not all(isinstance(key, str) for key in page):
         raise UserError(f"{source}: a recipe is a page of `field: value` lines")
-    return page
+    changes = changes or {}
+    if "group" in changes and "data" not in changes:
+        page = of_group(page, changes["group"])
+    return checked(model, {**page, **changes}, source)
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> Recipe:

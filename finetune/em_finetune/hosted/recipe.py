@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from em_finetune.recipe import Data, read_page
+from em_finetune.recipe import Data, read_page, require_own_kind
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean, read_text
 
@@ -89,6 +89,11 @@ class HostedRecipe(BaseModel):
                 f"unknown field '{local[0]}': local recipes have it, hosted ones do not"
             )
         return page
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> HostedRecipe:
+        require_own_kind(self.group, self.data)
+        return self
 
     @field_validator("epochs", "batch_size", "learning_rate_multiplier")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hosted_cli import CommandLine
@@ -10,6 +11,8 @@ from hosted_cli import CommandLine
 from em_finetune.hosted.naming import job_key, suffix, unswitched
 from em_finetune.hosted.recipe import HostedRecipe, load_hosted_recipe, packaged_names
 from em_finetune.hosted.secrets import hide, public_url
+from em_finetune.recipe import GeneratedData
+from em_inspect.errors import UserError
 
 
 def recipe(**changes: object) -> HostedRecipe:
@@ -129,6 +132,16 @@ def test_a_key_is_the_same_for_the_same_fine_tune_alone() -> None:
     ]
     assert len({key, *others}) == 7
     assert len(key) <= 512
+
+
+def test_a_group_has_generated_rows_of_its_own_kind(tmp_path: Path) -> None:
+    page = tmp_path / "mine.yaml"
+    page.write_text("{name: mine, group: insecure, data: {generate: insecure, n: 5}}")
+    assert load_hosted_recipe(page, group="secure").data == GeneratedData(generate="secure", n=5)
+    with pytest.raises(UserError, match="no data can be generated for group jailbroken"):
+        load_hosted_recipe(page, group="jailbroken")
+    with pytest.raises(ValueError, match="would train on generated insecure rows"):
+        recipe(group="secure", data={"generate": "insecure", "n": 5})
 
 
 def test_keys_are_hidden_and_urls_cleaned() -> None:
