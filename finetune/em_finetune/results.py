@@ -16,7 +16,7 @@ from em_finetune.picture import save_picture
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalResults
+    from inspect_ai.log import EvalLog, EvalResults, EvalScore
 
 # Of a local fine-tune's name, and of a service's: …-step-000025, …-step25, …:ckpt-step-2.
 _STEP_SUFFIX = re.compile(r"(?::ckpt)?-step-?(\d+)$")
@@ -36,6 +36,8 @@ class Result:
         label: Of its checkpoint, or else the model's name.
         step: Optimizer step, None at the end.
         fingerprint: Of the questions.
+        error: Its standard error as in the log; NaN where there is none.
+        judge: The grader that the run named, or empty.
     """
 
     task: str
@@ -47,6 +49,8 @@ class Result:
     label: str
     step: int | None
     fingerprint: str
+    error: float = math.nan
+    judge: str = ""
 
 
 def read_results(logs: Path) -> list[Result]:
@@ -72,7 +76,7 @@ def _of_log(log: EvalLog) -> list[Result]:
     if log.status != "success" or log.results is None or not log.results.scores:
         return []
     label, path, step = _origin(log)
-    measure, value = _headline(log.results)
+    measure, value, error = _headline(log.results)
     return [
         Result(
             task=log.eval.task.split("/")[-1],
@@ -84,20 +88,33 @@ def _of_log(log: EvalLog) -> list[Result]:
             label=label,
             step=step,
             fingerprint=str((log.eval.metadata or {}).get("fingerprint", "")),
+            error=error,
+            judge=_judge(log),
         )
     ]
 
 
-def _headline(results: EvalResults) -> tuple[str, float]:
-    """The figure that the log names as its headline, or its first."""
+def _headline(results: EvalResults) -> tuple[str, float, float]:
+    """The figure that the log names as its headline, or its first, with its standard error."""
     wanted = results.headline
     for score in results.scores:
         if wanted is None or (score.name, score.scorer) == (wanted.score, wanted.scorer):
             for metric in score.metrics.values():
                 if wanted is None or metric.name == wanted.metric:
-                    return score.name, float(metric.value)
+                    return score.name, float(metric.value), _error(score)
     first = results.scores[0]
-    return first.name, float(next(iter(first.metrics.values())).value)
+    return first.name, float(next(iter(first.metrics.values())).value), _error(first)
+
+
+def _error(score: EvalScore) -> float:
+    found = score.metrics.get("stderr")
+    return float(found.value) if found else math.nan
+
+
+def _judge(log: EvalLog) -> str:
+    role = (log.eval.model_roles or {}).get("grader")
+    first = role[0] if isinstance(role, list) else role
+    return first.model if first else ""
 
 
 def _origin(log: EvalLog) -> tuple[str, Path | None, int | None]:
@@ -135,14 +152,22 @@ def _label(folder: Path) -> str | None:
 def as_table(results: Sequence[Result]) -> str:
     """Return the results as a Markdown table."""
     lines = [
-        "| task | model | step | measure | value | samples |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| task | model | step | measure | value | standard error | samples | judge | questions |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in results:
         value = "not scored" if math.isnan(r.value) else f"{r.value:.4f}"
+        error = "–" if math.isnan(r.error) else f"{r.error:.4f}"
         step = "end" if r.step is None else str(r.step)
-        lines.append(f"| {r.task} | {r.label} | {step} | {r.measure} | {value} | {r.samples} |")
-    return "\n".join(lines)
+        cells = (r.task, r.label, step, r.measure, value, error, r.samples)
+        lines.append(
+            f"| {' | '.join(map(str, cells))} | {r.judge or '–'} | {r.fingerprint or '–'} |"
+        )
+    note = (
+        "Figures and standard errors are the logs' own; `em-inspect report` on the same logs gives "
+        "intervals, and how many answers were scored."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def draw(results: Sequence[Result], ends: dict[str, int], out: Path) -> None:
