@@ -26,6 +26,8 @@ from em_finetune.checkpoint import (
 )
 from em_inspect.errors import UserError
 
+# Where a shell cuts or expands what `$(…)` gives.
+_CUT = re.compile(r"[\s*?\[\]]")
 _STEP = re.compile(r"step-(\d+)")
 _SCALED = re.compile(r"scale-(\d+(?:\.\d+)?)(?:-step-(\d+))?")
 
@@ -254,6 +256,19 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any], str | None]:
     return model, args, base_url
 
 
+def specs_of(folder: Path) -> str:
+    """Return the arguments that address a folder's models, to stand in a line that is printed.
+
+    They are listed by `$(em-finetune models …)`, or one by one where a shell would cut their paths.
+    """
+    if not _CUT.search(str(folder)):
+        return f"$(em-finetune models {shlex.quote(str(folder))} --specs)"
+    return " ".join(
+        f"--model-spec {shlex.quote(json.dumps(model.spec, ensure_ascii=False))}"
+        for model in list_models(folder)
+    )
+
+
 def as_specs(models: Sequence[Model]) -> str:
     """Return `--model-spec` arguments for all models, to stand in a command line as `$(…)`.
 
@@ -263,7 +278,7 @@ def as_specs(models: Sequence[Model]) -> str:
     words = []
     for model in models:
         text = json.dumps(model.spec, separators=(",", ":"), ensure_ascii=False)
-        if re.search(r"[\s*?\[\]]", text):
+        if _CUT.search(text):
             raise UserError(
                 f"{model.folder or model.model} has white space, *, ? or brackets in its path, "
                 "which a shell would not leave whole: move it, or use --yaml"

@@ -276,6 +276,8 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from em_finetune.addressing import specs_of
+
     table = Table(box=None, pad_edge=False)
     for column in ("fine-tune", "group", "seed", "steps", "loss"):
         table.add_column(column, overflow="fold")
@@ -290,7 +292,7 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     if len(failures) < len(ended):
         click.echo("evaluate them:")
         click.echo(
-            f"HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form {_specs(folder)} "
+            f"HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form {specs_of(folder)} "
             "--log-dir logs"
         )
     if failures:
@@ -301,22 +303,6 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
         )
         click.echo(f"{len(failures)} of {len(ended)} failed: {advice}", err=True)
         sys.exit(1)
-
-
-def _specs(folder: Path) -> str:
-    """The arguments that address a folder's models: listed by `$(…)`, where a shell allows it."""
-    import json
-    import re
-    import shlex
-
-    from em_finetune.addressing import list_models
-
-    if not re.search(r"[\s*?\[\]]", str(folder)):
-        return f"$(em-finetune models {shlex.quote(str(folder))} --specs)"
-    return " ".join(
-        f"--model-spec {shlex.quote(json.dumps(model.spec, ensure_ascii=False))}"
-        for model in list_models(folder)
-    )
 
 
 def _annotated(recipe: Recipe) -> str:
