@@ -106,7 +106,10 @@ def serving(chat: Callable[[Request], Awaitable[Response]], port: int = 0) -> It
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
-    runner = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    # A client lets go of an idle connection after five seconds. So would the server by default, and
+    # on a busy machine a request would now and then meet a connection that is just being closed.
+    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=60)
+    runner = uvicorn.Server(config)
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not runner.started:
