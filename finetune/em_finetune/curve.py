@@ -26,7 +26,8 @@ class Curve:
         label: Name of its directory.
         steps: Optimizer steps, from 1; none where a service told no losses.
         losses: Loss of each, nats per supervised token.
-        kls: KL to the base on other domains' rows, nats, where there are such rows.
+        kls: KL to the base on other domains' rows of each step, nats; NaN at a step that has none,
+            empty where no step has.
     """
 
     label: str
@@ -52,10 +53,15 @@ def _read(folder: Path) -> Curve:
             label=folder.name,
             steps=[int(line["step"]) for line in lines],
             losses=[float(line["loss"]) for line in lines],
-            kls=[float(line["kl"]) for line in lines if line.get("kl")],
+            kls=_kls([line.get("kl") for line in lines]),
         )
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{folder / CURVE} cannot be read as a loss curve: {error}") from error
+
+
+def _kls(cells: Sequence[str | None]) -> list[float]:
+    """One number a step, so that a step without one does not move those after it."""
+    return [float(cell) if cell else math.nan for cell in cells] if any(cells) else []
 
 
 def smoothed(values: Sequence[float], width: int) -> list[float]:
@@ -88,7 +94,7 @@ def draw(curves: Sequence[Curve], out: Path) -> None:
         axes[0].plot(curve.steps, curve.losses, color=colour, alpha=0.25, linewidth=0.8)
         axes[0].plot(curve.steps, smoothed(curve.losses, width), color=colour, label=curve.label)
         if curve.kls:
-            axes[1].plot(curve.steps[-len(curve.kls) :], curve.kls, color=colour)
+            axes[1].plot(curve.steps, curve.kls, ".-", color=colour)
     axes[0].set_ylabel("loss, nats per token")
     axes[0].legend(frameon=False, fontsize="small")
     if kl:

@@ -576,6 +576,8 @@ def test_a_table_names_error_judge_and_questions_of_every_figure() -> None:
     given = Result("probe", "mass", 0.25, 40, "hf/x", None, "x", 10, "c99f", 0.0125, "openai/j")
     bare = Result("probe", "mass", float("nan"), 40, "hf/y", None, "y", None, "")
     lines = as_table([given, bare]).splitlines()
-    assert lines[2] == "| probe | x | 10 | mass | 0.2500 | 0.0125 | 40 | openai/j | c99f |"
-    assert lines[3] == "| probe | y | end | mass | not scored | – | 40 | – | – |"
+    assert lines[2] == (
+        "| probe | x | 10 | mass | 0.2500 | – | 0.0125 | ? / 40 | openai/j | c99f |"
+    )
+    assert lines[3] == "| probe | y | end | mass | not scored | – | – | ? / 40 | – | – |"
     assert "em-inspect report" in lines[-1]
