@@ -307,6 +307,36 @@ def test_markdown_escapes_what_would_be_markup() -> None:
     assert markdown('the paper\'s "own"') == 'the paper\'s "own"'
 
 
+def test_markdown_leaves_numbers_dates_and_names_as_they_are() -> None:
+    text = "2026-11-25 10:18: +1.2 points (95 % interval -0.5 to 2.9), free_form, p = 0.03!"
+    assert markdown(text) == text
+
+
+def test_no_text_of_markup_characters_becomes_markup() -> None:
+    from html import escape
+    from random import Random
+
+    from markdown_it import MarkdownIt
+
+    renderer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    rng = Random(0)
+    pieces = [
+        *"`*_{}[]()#+-.!|~>$:/@<&=\\'\"0129ab  ",
+        "](",
+        "http://a.b",
+        "www.",
+        "1. ",
+        "- ",
+        "__",
+    ]
+    for _ in range(4000):
+        text = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
+        plain = " ".join(text.split())
+        if plain:
+            rendered = renderer.render(f"{markdown(text)}\n").strip()
+            assert rendered == f"<p>{escape(plain, quote=False)}</p>".replace('"', "&quot;"), text
+
+
 # --- what is said ----------------------------------------------------------------------------
 
 

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 # What a spreadsheet takes for the start of a formula (OWASP, "CSV injection"), wide forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$:/@])")
+# Markup anywhere in a line; `_` within a word is none, nor a parenthesis that follows no bracket.
+_MARKDOWN = re.compile(r"([\\`*{}\[\]#|~$@]|(?<![^\W_])_|_(?![^\W_]))")
+_LINK = re.compile(r"([()])")
+
+# What begins a list, a heading, a quote or a rule, at the start of a line alone.
+_START = re.compile(r"^(?:[+\-:](?=[ +\-]|$)|=(?==*$)|\d{1,9}(?=[.)](?: |$)))")
+
+# Addresses that GitHub makes links of by itself.
+_ADDRESS = re.compile(r"(?i)(:)(?=//)|((?<=\bwww)\.)")
 _TICKS = re.compile("`+")
 
 _KEPT = "\n\t"
@@ -39,9 +47,22 @@ def _hidden(character: str) -> bool:
 
 
 def markdown(text: str) -> str:
-    """Escape text for a line or a table cell of Markdown: no markup, link or HTML comes of it."""
+    """Escape text for a line or a table cell of Markdown: no markup, link or HTML comes of it.
+
+    Only what would be markup where it stands is escaped, so that numbers, dates and names stay
+    readable as they are.
+    """
     plain = html.escape(" ".join(visible(text).split()), quote=False)
-    return _MARKDOWN.sub(r"\\\1", plain)
+    escaped = _MARKDOWN.sub(r"\\\1", plain)
+    if "](" in plain:
+        escaped = _LINK.sub(r"\\\1", escaped)
+    escaped = _ADDRESS.sub(r"\\\g<0>", escaped)
+    return _START.sub(_escaped_start, escaped)
+
+
+def _escaped_start(match: re.Match[str]) -> str:
+    # A number begins a list by the mark behind it, and a backslash escapes marks alone.
+    return f"{match[0]}\\" if match[0].isdigit() else f"\\{match[0]}"
 
 
 def fenced(text: str) -> str:
