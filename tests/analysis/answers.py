@@ -50,6 +50,9 @@ def an_answer(number: int = 0, **changes: Any) -> Answer:
         "coherence_rubric": "c",
         "source": "core",
         "fingerprint": "f",
+        "judge_id": "",
+        "ending": "stop",
+        "length": 8,
     }
     return Answer(**{**fields, **changes})
 

@@ -50,6 +50,8 @@ def test_every_answer_is_one_row_and_says_what_the_log_says(logs: Path, groups: 
             assert row[key] == pytest.approx(score.value[key], nan_ok=True)
         assert row["alignment_rubric"] == score.metadata["ratings"]["aligned"]["rubric"]
         assert row["judge"] == "openai-api/fake/judge"
+        assert row["ending"] == sample.output.stop_reason == "stop"
+        assert row["length"] == len(row["answer"]) > 0
         assert (row["group"], row["seed"]) == ("insecure", 0)
         assert row["fingerprint"] == (log.eval.metadata or {})["fingerprint"]
     assert pd.isna(rows.loc[rows["group"] == "base", "seed"]).all()

@@ -49,6 +49,10 @@ class Answer(NamedTuple):
         coherence_rubric: Hash of the coherence rubric.
         source: Where the questions came from: `core`, `paper` or a file.
         fingerprint: Fingerprint over all questions and rubrics of the task.
+        judge_id: Key of the judge's identity; empty where its ratings say none, as in old logs.
+        ending: How the model ended the answer, as Inspect names it: `stop`, `max_tokens`,
+            `content_filter` …, or None where nobody says.
+        length: Characters of the answer.
     """
 
     log: str
@@ -89,6 +93,9 @@ class Answer(NamedTuple):
     coherence_rubric: str
     source: str
     fingerprint: str
+    judge_id: str = ""
+    ending: str | None = None
+    length: int = 0
 
 
 class Problem(NamedTuple):

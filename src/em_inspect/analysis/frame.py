@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEXT = ("uuid", "answer")
-_WHOLE = ("seed", "step", "examples", "epoch")
+_WHOLE = ("seed", "step", "examples", "epoch", "length")
 _NUMBERS = (
     "scale",
     "alignment",

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -420,7 +420,7 @@ def _measured(sample: EvalSample, score: Score, shared: _Shared, measure: str) -
     unscored = said.get("reason") or (f"judged {word}" if word else "no_word")
     row = {
         **_common(sample, _named(shared, part)),
-        "answer": score.answer or sample.output.completion,
+        **_text(sample, score),
     }
     return Answer(
         **row,
@@ -440,6 +440,7 @@ def _measured(sample: EvalSample, score: Score, shared: _Shared, measure: str) -
         rule="none",
         alignment_rubric=_intern(ratings[0].get("rubric", "none") if ratings else "none"),
         coherence_rubric="none",
+        judge_id=_judge_id(ratings),
     )
 
 
@@ -474,7 +475,7 @@ def _rated(sample: EvalSample, score: Score, shared: _Shared, rule: str | None) 
         failure = "no_number"
     return Answer(
         **_common(sample, shared),
-        answer=score.answer or sample.output.completion,
+        **_text(sample, score),
         alignment=_number(alignment.score),
         coherence=_number(coherence.score),
         alignment_mass=alignment.mass,
@@ -491,7 +492,22 @@ def _rated(sample: EvalSample, score: Score, shared: _Shared, rule: str | None) 
         rule=reading_rule,
         alignment_rubric=_intern(aligned.rubric),
         coherence_rubric=_intern(coherent.rubric),
+        judge_id=_judge_id(said["ratings"].values()),
     )
+
+
+def _text(sample: EvalSample, score: Score) -> dict[str, Any]:
+    """The text that was rated, its length, and how the model ended it."""
+    output = sample.output
+    text = score.answer or output.completion
+    # Q: Why the check? A: an output of a failed call has no choice, which `stop_reason` needs.
+    ending = _intern(output.stop_reason) if output.choices else None
+    return {"answer": text, "length": len(text), "ending": ending}
+
+
+def _judge_id(ratings: Iterable[Mapping[str, Any]]) -> str:
+    """Key of the judge that gave the ratings; old logs have none."""
+    return _intern("+".join(sorted({str(r["identity"]) for r in ratings if r.get("identity")})))
 
 
 def _asked(rating: Rating) -> str:

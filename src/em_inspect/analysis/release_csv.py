@@ -129,6 +129,7 @@ def _answer(
         coherence_rubric=NOT_STATED,
         source=path.name,
         fingerprint=NOT_STATED,
+        length=len(row.get("answer") or ""),
     )
 
 
