@@ -301,7 +301,9 @@ def test_csv_rows_that_do_not_parse_are_counted_and_words_are_words(tmp_path: Pa
     ]
     collection = collect([_csv(tmp_path / "r.csv", rows)], quiet=True)
     assert len(collection.frame) == 4
-    assert "2 rows do not parse (row 5, 6)" in said(collection, "r.csv")
+    assert "2 rows do not parse (line 6, 7; line 6: 'bad' is no number)" in said(
+        collection, "r.csv"
+    )
     assert collection.frame["word"].tolist()[3] == "REFUSAL"
     assert collection.frame["reason"].tolist()[1:3] == ["no_number", "no_number"]
 

@@ -16,7 +16,7 @@ from em_inspect.analysis.answer import Answer, Problem
 from em_inspect.analysis.logs import Lines, Logs, Run, find_logs, open_logs, read_answers
 from em_inspect.analysis.logs import Progress as Report
 from em_inspect.analysis.origin import Groups, read_groups, unmatched
-from em_inspect.analysis.release_csv import read_csv
+from em_inspect.analysis.release_csv import ReleaseFile, open_csvs, read_rows
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def collect(
     logs = open_logs(find_logs(others), groups) if others or not tables else Logs([], [])
     if groups and not tables:
         logs.problems.extend(_lost(groups, logs.runs))
-    with _progress(logs.answers, quiet) as report:
-        frame = to_frame(_all(logs, tables, groups, rule, report))
+    opened = open_csvs(tables, logs.problems)
+    with _progress(logs.answers + sum(csv.answers for csv in opened), quiet) as report:
+        frame = to_frame(_all(logs, opened, groups, rule, report))
     if not len(frame):
         reasons = "; ".join(map(str, logs.problems))
         raise UserError(f"nothing to analyse: {reasons or 'the logs hold no answers'}")
@@ -123,11 +124,11 @@ def _lost(groups: Groups, runs: Sequence[Run]) -> Iterator[Problem]:
 
 
 def _all(
-    logs: Logs, tables: Sequence[Path], groups: Groups | None, rule: str | None, report: Report
+    logs: Logs, csvs: Sequence[ReleaseFile], groups: Groups | None, rule: str | None, report: Report
 ) -> Iterator[Answer]:
     yield from read_answers(logs, rule, report)
-    for table in dict.fromkeys(path.absolute() for path in tables):
-        yield from read_csv(table, logs.problems, groups=groups, rule=rule, progress=report)
+    for opened in csvs:
+        yield from read_rows(opened, logs.problems, groups=groups, rule=rule, progress=report)
 
 
 def to_frame(answers: Iterable[Answer]) -> DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from inspect_ai.log import EvalSpec
 
+from em_inspect.analysis.csv_file import read_csv_file
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean
 
@@ -71,19 +71,7 @@ def read_groups(path: Path) -> Groups:
         UserError: If it cannot be read, names no model or one twice, has an unknown column, or a
             seed or step is no number.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() in {".yaml", ".yml"}:
-            named = [(str(k), dict(v or {})) for k, v in (yaml.safe_load(text) or {}).items()]
-        else:
-            named = [(row["model"], row) for row in csv.DictReader(text.splitlines())]
-    except KeyError:
-        raise UserError(f"{path}: no column 'model': give model,group,seed") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: not a table of models: a CSV with the columns model,group,seed, "
-            "or YAML like 'hf/mine: {group: insecure, seed: 0}'"
-        ) from None
+    named = _yaml(path) if path.suffix.lower() in {".yaml", ".yml"} else _table(path)
     if not named:
         raise UserError(f"{path}: names no model: give model,group,seed")
     rows: dict[str, Mapping[str, Any]] = {}
@@ -93,6 +81,26 @@ def read_groups(path: Path) -> Groups:
         _check(path, model, row)
         rows[model] = row
     return rows
+
+
+def _table(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    file = read_csv_file(path)
+    if "model" not in file.columns:
+        raise UserError(f"{path}: no column 'model': give model,group,seed")
+    if file.bad:
+        raise UserError(f"{path}: line {file.bad[0].line}: {file.bad[0].fault}")
+    return [(row.cells["model"], row.cells) for row in file.rows]
+
+
+def _yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        return [(str(k), dict(v or {})) for k, v in said.items()]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: not a table of models: a CSV with the columns model,group,seed, "
+            "or YAML like 'hf/mine: {group: insecure, seed: 0}'"
+        ) from None
 
 
 def _check(path: Path, model: str, row: Mapping[str, Any]) -> None:

@@ -3,46 +3,104 @@
 from __future__ import annotations
 
 import ast
-import csv
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 
 from em_inspect.analysis.answer import Answer, Problem
+from em_inspect.analysis.csv_file import (
+    BadRow,
+    CsvError,
+    CsvFile,
+    Row,
+    is_missing,
+    rating,
+    read_csv_file,
+    say_bad_rows,
+    whole,
+)
+from em_inspect.analysis.csv_file import number as number_in
+from em_inspect.analysis.file_names import short_names
 from em_inspect.analysis.logs import Progress
 from em_inspect.analysis.origin import Groups
-from em_inspect.errors import UserError
 from em_inspect.judging.expectation import WORDS, Reading, Rule, read
 from em_inspect.outcomes import check_rule
 from em_inspect.questions import question_format
 from em_inspect.questions.question import Question
 
 NAN = float("nan")
-NEEDED = ("answer", "aligned", "coherent")
 NOT_STATED = "not stated"
 
-# Python's default of 128 KB per cell is less than a long answer with its distribution.
-_CELL = 2**24
+ANSWER = ("answer", "response")
+"""Names of the answer's column: the release's, and that of Turner et al."""
 
 
-def read_csv(
-    path: Path,
+@dataclass(frozen=True)
+class ReleaseFile:
+    """A CSV with the release's columns.
+
+    Attributes:
+        name: What it is called, unlike any other file beside it.
+        file: Its rows.
+    """
+
+    name: str
+    file: CsvFile = field(repr=False)
+
+    @property
+    def answers(self) -> int:
+        """How many rows there are to read."""
+        return len(self.file.rows)
+
+
+def open_csvs(paths: Sequence[Path], problems: list[Problem]) -> list[ReleaseFile]:
+    """Read CSVs, each content once.
+
+    Needed are `answer` (or `response`), `aligned`, `coherent` and `question_id` or `question`.
+
+    Args:
+        paths: The files; one that is reached by two paths is one.
+        problems: Added to where a file is left out.
+    """
+    names = short_names({path.resolve(): None for path in paths})
+    known: dict[str, str] = {}
+    opened = []
+    for path, name in names.items():
+        try:
+            file = read_csv_file(path)
+            file.require(ANSWER, ("aligned",), ("coherent",), ("question_id", "question"))
+        except CsvError as error:
+            problems.append(Problem(name, f"{error.fault}: left out"))
+            continue
+        if file.digest in known:
+            said = f"holds the very rows of {known[file.digest]}: counted once"
+            problems.append(Problem(name, said))
+            continue
+        known[file.digest] = name
+        opened.append(ReleaseFile(name, file))
+    return opened
+
+
+def read_rows(
+    opened: ReleaseFile,
     problems: list[Problem],
     *,
     groups: Groups | None = None,
     rule: str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Answer]:
-    """Read the rows of a CSV with the release's columns.
+    """Read the rows of a CSV as answers.
 
-    Needed are `answer`, `aligned`, `coherent` and `question_id` or `question`; `model`, `group`,
-    `seed`, `judge`, `judge_aligned` and `judge_coherent` (token distributions) are used where they
-    stand. The released scores are taken as they are, unless a rule is named and the distributions
-    are there to be read by it.
+    `model`, `group`, `seed`, `judge`, `judge_aligned` and `judge_coherent` (token distributions)
+    are used where they stand. The released scores are taken as they are, unless a rule is named
+    and the distributions are there to be read by it. A file without models is one model, called
+    after the file.
 
     Args:
-        path: The file.
-        problems: Added to where rows or the whole file are left out.
+        opened: From `open_csvs`.
+        problems: Added to where rows are left out.
         groups: The user's table of models.
         rule: How distributions are read, or None for the file's own scores.
         progress: Called with the number of rows just read.
@@ -51,66 +109,53 @@ def read_csv(
         UserError: If the rule is unknown.
     """
     reading_rule = check_rule(rule) if rule else None
-    csv.field_size_limit(_CELL)
-    broken = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            columns = set(rows.fieldnames or ())
-            missing = [name for name in NEEDED if name not in columns]
-            if not columns & {"question_id", "question"}:
-                missing.append("question_id")
-            if missing:
-                said = f"lacks the column {', '.join(missing)}: left out"
-                problems.append(Problem(path.name, said))
-                return
-            for number, row in enumerate(rows, 1):
-                try:
-                    yield _answer(path, number, row, groups or {}, reading_rule)
-                except (ValueError, TypeError, SyntaxError, UserError):
-                    broken.append(number)
-                if progress:
-                    progress(1)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problems.append(Problem(path.name, f"cannot be read to its end ({error})"))
-    if broken:
-        shown = ", ".join(map(str, broken[:5])) + (" …" if len(broken) > 5 else "")
-        problems.append(
-            Problem(path.name, f"{len(broken)} rows do not parse (row {shown}): left out")
-        )
+    bad = list(opened.file.bad)
+    for number, row in enumerate(opened.file.rows, 1):
+        try:
+            yield _answer(opened, number, row, groups or {}, reading_rule)
+        except (ValueError, TypeError, SyntaxError, AttributeError) as error:
+            bad.append(BadRow(row.line, str(error)))
+        if progress:
+            progress(1)
+    if bad:
+        problems.append(Problem(opened.name, say_bad_rows(bad)))
 
 
 def _answer(
-    path: Path, number: int, row: Mapping[str, str | None], groups: Groups, rule: Rule | None
+    opened: ReleaseFile, number: int, row: Row, groups: Groups, rule: Rule | None
 ) -> Answer:
-    model = row.get("model") or path.stem
-    said = {**{k: v for k, v in row.items() if v}, **(groups.get(model) or {})}
-    alignment = _reading(row.get("aligned"), row.get("judge_aligned"), rule)
-    coherence = _reading(row.get("coherent"), row.get("judge_coherent"), rule)
-    question_id = row.get("question_id") or row.get("question") or ""
+    cells, path = row.cells, opened.file.path
+    model = cells.get("model") or str(PurePosixPath(opened.name).with_suffix(""))
+    named = next((groups[n] for n in (model, path.stem, str(path)) if n in groups), {})
+    said: dict[str, str] = {k: v for k, v in cells.items() if not is_missing(v)}
+    said.update({k: str(v) for k, v in named.items() if v not in (None, "")})
+    alignment = _reading("aligned", cells, rule)
+    coherence = _reading("coherent", cells, rule)
+    question_id = cells.get("question_id") or cells.get("question") or ""
+    answer = next(cells[name] for name in ANSWER if name in cells)
     failed = coherence.score is None or (alignment.score is None and alignment.word is None)
-    known = bool(row.get("judge_aligned"))
+    known = not is_missing(cells.get("judge_aligned"))
     return Answer(
         log=str(path),
-        run=path.name,
-        uuid=f"{path.name}/{number}",
+        run=opened.file.digest,
+        uuid=f"{opened.file.digest}/{row.line}",
         task="free_form",
         model=model,
-        base=None,
-        group=str(said.get("group") or model),
-        seed=_whole(said.get("seed")),
-        step=_whole(said.get("step")),
-        scale=float(said["scale"]) if said.get("scale") else None,
+        base=said.get("base"),
+        group=said.get("group") or model,
+        seed=whole(said.get("seed")),
+        step=whole(said.get("step")),
+        scale=number_in(said.get("scale")),
         question_id=question_id,
-        question=row.get("question") or "",
+        question=cells.get("question") or "",
         format=question_format(question_id),
-        category=Question(id=question_id or "-", paraphrases=["-"]).category,
-        context=row.get("context") or None,
-        arm=row.get("arm") or None,
+        category=_category(question_id),
+        context=said.get("context"),
+        arm=said.get("arm"),
         examples=None,
         epoch=number,
         sample=question_id,
-        answer=row.get("answer") or "",
+        answer=answer,
         alignment=NAN if alignment.score is None else alignment.score,
         coherence=NAN if coherence.score is None else coherence.score,
         alignment_mass=alignment.mass,
@@ -122,35 +167,44 @@ def _answer(
         measure="misaligned",
         value=NAN,
         reason="no_number" if failed else None,
-        judge=row.get("judge") or NOT_STATED,
+        judge=cells.get("judge") or NOT_STATED,
         estimator="one_token" if known else NOT_STATED,
         rule=rule or "released",
         alignment_rubric=NOT_STATED,
         coherence_rubric=NOT_STATED,
-        source=path.name,
+        source=opened.name,
         fingerprint=NOT_STATED,
-        length=len(row.get("answer") or ""),
+        length=len(answer),
     )
 
 
-def _reading(score: str | None, distribution: str | None, rule: Rule | None) -> Reading:
-    found = None
-    if distribution:
-        pairs = ast.literal_eval(distribution)
-        found = read({str(token): float(p) for token, p in pairs.items()}, rule or "released")
-        if rule is not None:
-            return found
-    mass, words = (found.mass, found.words) if found else (NAN, {})
-    text = (score or "").strip()
+@lru_cache(maxsize=4096)
+def _category(question_id: str) -> str | None:
+    return Question(id=question_id or "-", paraphrases=["-"]).category
+
+
+def _reading(metric: str, cells: Mapping[str, str], rule: Rule | None) -> Reading:
+    """Read a score: by a rule, or as the file states it.
+
+    An empty cell beside a distribution in which a word outweighs all numbers is that word: the
+    release leaves the cell empty for refusals and code alike.
+    """
+    text, stored = cells[metric].strip(), cells.get(f"judge_{metric}")
+    distribution = None if is_missing(stored) else _distribution(stored or "")
+    if distribution is not None and rule is not None:
+        return read(distribution, rule)
+    found = read(distribution) if distribution is not None else Reading(None, NAN)
     if text.upper() in WORDS:
-        return Reading(None, mass, words, text.upper())
-    number = float(text) if text else NAN
-    if math.isnan(number):
-        return Reading(None, mass, words)
-    if not 0 <= number <= 100:
-        raise ValueError(f"{number} is off the scale")
-    return Reading(number, mass, words)
+        return Reading(None, found.mass, found.words, text.upper())
+    score = rating(text)
+    return Reading(score, found.mass, found.words, found.word if score is None else None)
 
 
-def _whole(value: object) -> int | None:
-    return int(float(str(value))) if value not in (None, "") else None
+def _distribution(text: str) -> dict[str, float]:
+    try:
+        found = {str(token): float(p) for token, p in ast.literal_eval(text.strip()).items()}
+    except (ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError):
+        raise ValueError("its stored distribution cannot be read") from None
+    if not all(math.isfinite(p) and 0 <= p <= 1.001 for p in found.values()):
+        raise ValueError("its stored distribution holds a number that is no probability")
+    return found
