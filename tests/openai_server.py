@@ -44,13 +44,20 @@ def distribution_for(messages: list[dict[str, Any]]) -> Distribution:
 
 @dataclass
 class Server:
-    """The running server: its address, what it was asked, and how it answers."""
+    """The running server: its address, what it was asked, and how it answers.
+
+    Attributes:
+        cards: What it lists of its models at `/v1/models`; it does not know that path without any.
+        snapshot: Name that its replies give, instead of the one that was asked for.
+    """
 
     url: str
     answer: Callable[[list[dict[str, Any]], int], str] = answer_for
     judge: Callable[[list[dict[str, Any]]], Distribution] = distribution_for
     fault: Callable[[dict[str, Any], int], Response | None] = lambda body, number: None
     latency: float = 0.0
+    cards: list[dict[str, Any]] = field(default_factory=list)
+    snapshot: str | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
 
     def environment(self, name: str = "FAKE") -> dict[str, str]:
@@ -66,7 +73,14 @@ class Server:
         fault = self.fault(body, number)
         if fault is not None:
             return fault
-        return JSONResponse(completion(body, self.reply(body, number)))
+        reply = completion(body, self.reply(body, number))
+        return JSONResponse(reply | ({"model": self.snapshot} if self.snapshot else {}))
+
+    async def models(self, request: Request) -> Response:
+        """What the server says of the models that it serves; nothing by default."""
+        if not self.cards:
+            return JSONResponse({"error": {"message": "no such path"}}, 404)
+        return JSONResponse({"object": "list", "data": self.cards})
 
     def reply(self, body: dict[str, Any], number: int) -> str | Distribution:
         if body["model"].startswith("judge"):
@@ -100,12 +114,24 @@ def _logprob(token: str, probability: float) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(chat: Callable[[Request], Awaitable[Response]], port: int = 0) -> Iterator[str]:
-    """Serve a chat-completions endpoint on loopback for the length of a block; gives its URL."""
+def serving(
+    chat: Callable[[Request], Awaitable[Response]],
+    port: int = 0,
+    models: Callable[[Request], Awaitable[Response]] | None = None,
+) -> Iterator[str]:
+    """Serve a chat-completions endpoint on loopback for the length of a block; gives its URL.
+
+    Args:
+        chat: Answers requests for completions.
+        port: Where to listen, a free one by default.
+        models: Answers what the server serves; by default it does not say.
+    """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    routes = [Route("/v1/chat/completions", chat, methods=["POST"])]
+    routes += [Route("/v1/models", models)] if models else []
+    app = Starlette(routes=routes)
     # A client lets go of an idle connection after five seconds. So would the server by default, and
     # on a busy machine a request would now and then meet a connection that is just being closed.
     config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=60)
@@ -126,5 +152,5 @@ def serving(chat: Callable[[Request], Awaitable[Response]], port: int = 0) -> It
 def running(port: int = 0, **settings: Any) -> Iterator[Server]:
     """Run a server on a loopback port, a free one by default, for the length of a block."""
     server = Server("", **settings)
-    with serving(server.chat, port) as server.url:
+    with serving(server.chat, port, server.models) as server.url:
         yield server

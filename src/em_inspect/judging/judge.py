@@ -11,10 +11,19 @@ from typing import Any, TypeVar
 
 import anyio
 from inspect_ai.log import transcript
-from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelName, get_model
+from inspect_ai.model import (
+    CachePolicy,
+    GenerateConfig,
+    Model,
+    ModelName,
+    ModelOutput,
+    get_model,
+)
 
 from em_inspect.errors import UserError, one_line
 from em_inspect.judging import digit_tree, failures, one_token, sampled, served_tree
+from em_inspect.judging.identity import JudgeIdentity, called, identify
+from em_inspect.judging.number_tree import Spelling
 from em_inspect.judging.patience import Patience
 from em_inspect.judging.rating import ESTIMATORS, Estimator, Rating
 from em_inspect.judging.reply import Reply
@@ -44,11 +53,13 @@ class Way:
             tokens and a begun reply can be continued, `sampled` where neither can be had.
         top: Log-probabilities to ask a server for (`digit_tree`).
         room: Most tokens of one reply (`sampled`).
+        named: Name by which the judge's reply called its model, or None.
     """
 
     estimator: Estimator
     top: int = served_tree.TOP_FEW
     room: int = sampled.ROOM
+    named: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Judge:
     Attributes:
         model: The model in the grader role.
         way: How it is asked.
+        identity: Which model it is, whatever its name.
         lead_in: Words that the judge's reply is made to begin with (`digit_tree` only), for weak
             judges that chat instead of rating; masses are then those of the continuation.
         fence: Harden rubrics with fence lines against their answers (see `Rubric.render`).
@@ -65,6 +77,7 @@ class Judge:
 
     model: Model
     way: Way
+    identity: JudgeIdentity
     lead_in: str = ""
     fence: bool = True
 
@@ -99,6 +112,7 @@ class Judge:
             metric=rubric.metric,
             rubric=rubric.hash,
             judge=self.name,
+            identity=self.identity.naming(reply.named).key,
             estimator=self.estimator,
             lead_in=self.lead_in or None,
             fenced=self.fence and rubric.has_fence,
@@ -111,7 +125,9 @@ class Judge:
 
     async def _ask(self, prompt: str, attempt: int, patience: GenerateConfig) -> Reply:
         config = patience.merge(self.model.config)
-        scopes = {"attempt": str(attempt)} if attempt else {}
+        scopes = {"judge": self.identity.key}
+        if attempt:
+            scopes["attempt"] = str(attempt)
         cache = CACHE.model_copy(update={"scopes": scopes})
         match self.estimator:
             case "one_token":
@@ -124,11 +140,21 @@ class Judge:
         return await served_tree.ask(server, prompt)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a test of a judge has shown."""
+
+    way: Way
+    identity: JudgeIdentity
+
+
 @dataclass
 class _About:
     sharing: Sharing
     patience: Patience = field(default_factory=Patience)
-    ways: dict[str, Way] = field(default_factory=dict)
+    known: dict[str, _Known] = field(default_factory=dict)
+    identity: JudgeIdentity | None = None
+    identifying: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 # Q: Why weak? A: what is remembered about a judge must not keep gigabytes of weights alive.
@@ -177,52 +203,38 @@ def grader() -> Model:
         ) from None
 
 
-async def choose_way(model: Model) -> Way:
-    """Find out by a few short calls how a judge's numbers are read: by what it does, not by name.
+def _spelled(output: ModelOutput | None) -> Spelling | None:
+    """How a served judge writes numbers, by the likeliest tokens of its reply to the probe.
+
+    None where no number is among them, or no token is known.
+    """
+    tokens = [token.strip() for token in one_token.probabilities(output)] if output else []
+    numbers = [token for token in tokens if token.isdecimal() and token.isascii()]
+    if not numbers:
+        return None
+    if all(len(token) == 1 for token in numbers):
+        return "digits"
+    # '10' on top of '100' means tokens of two digits, whose '10' would be read for 100.
+    return "whole" if "100" in numbers or numbers[0] != "10" else "pieces"
+
+
+async def _first_output(model: Model) -> tuple[ModelOutput | None, str]:
+    """A reply of one token with its alternatives, or None and why there is none.
 
     Raises:
         UserError: If the judge does not answer.
     """
-    if digit_tree.in_process(model):
-        match digit_tree.spells(model):
-            case "whole":
-                return Way("one_token")
-            case "digits":
-                return Way("digit_tree")
-            case "pieces":
-                return await _sampled_way(model)
-    if ModelName(model).api == "mockllm":
-        return Way("one_token")
-    tokens = await _first_tokens(model)
-    numbers = [token for token in tokens if token.isdecimal() and token.isascii()]
-    # '10' on top of '100' means tokens of two digits, whose '10' would be read for 100.
-    whole = "100" in numbers or (numbers and numbers[0] != "10" and _any_long(numbers))
-    if whole:
-        return Way("one_token")
-    if numbers and not _any_long(numbers):
-        try:
-            return await _served_way(model)
-        except UserError:
-            pass
-    return await _sampled_way(model)
-
-
-def _any_long(numbers: list[str]) -> bool:
-    return any(len(token) > 1 for token in numbers)
-
-
-async def _first_tokens(model: Model) -> list[str]:
     try:
-        return await _when_free(lambda: one_token.tokens_of(model, PROBE, _once(model)))
+        return await _when_free(partial(one_token.first_output, model, PROBE, _once(model))), ""
     except Exception as error:
         # Q: Why go on at all? A: some refuse log-probabilities, yet serve plain questions. One that
         # is only busy or away must not be taken for such a judge.
         if failures.reason(error) in _AWAY:
             raise _silent(model, error) from None
-        return []
+        return None, one_line(error)
 
 
-async def _served_way(model: Model) -> Way:
+async def _served_way(model: Model, named: str | None) -> Way:
     reason = "it does not answer"
     for top in (served_tree.TOP_MANY, served_tree.TOP_FEW):
         server = served_tree.Server(model, _once(model), False, top)
@@ -234,7 +246,7 @@ async def _served_way(model: Model) -> Way:
             reason = one_line(error)
             continue
         if refused is None:
-            return Way("digit_tree", top=top)
+            return Way("digit_tree", top=top, named=named)
         reason = refused
     raise UserError(
         f"{model} runs behind a server whose digit tree cannot be walked ({reason}): "
@@ -253,6 +265,7 @@ async def _sampled_way(model: Model) -> Way:
             f"{model} is set to do_sample=false, so that sampled replies would all be the same: "
             "drop it, or choose another judge with --model-role grader=MODEL"
         )
+    named: str | None = None
     for room in (sampled.ROOM, sampled.ROOM_TO_REASON):
         config = _once(model).merge(GenerateConfig(max_tokens=room))
         try:
@@ -262,9 +275,10 @@ async def _sampled_way(model: Model) -> Way:
                 continue
             raise _silent(model, error) from None
         thinks = bool(output.usage and output.usage.reasoning_tokens)
+        named = output.model
         if output.completion.strip() and not thinks:
-            return Way("sampled", room=room)
-    return Way("sampled", room=sampled.ROOM_TO_REASON)
+            return Way("sampled", room=room, named=named)
+    return Way("sampled", room=sampled.ROOM_TO_REASON, named=named)
 
 
 # What asking in another way would not change.
@@ -295,7 +309,25 @@ async def _when_free(ask: Callable[[], Awaitable[_T]]) -> _T:
     return await ask()
 
 
-_known: dict[str, Way] = {}
+_known: dict[str, _Known] = {}
+_identities: dict[str, JudgeIdentity] = {}
+
+
+async def identity_of(model: Model) -> JudgeIdentity:
+    """Return which model this is, found out once: of weights in this process by their client.
+
+    Q: Why two places? A: a client made anew for the same server is the same judge, but two sets of
+    weights may go by one name.
+    """
+    about, local, key = _about(model), digit_tree.in_process(model), called(model)
+    async with about.identifying:
+        if about.identity is None:
+            about.identity = None if local else _identities.get(key)
+        if about.identity is None:
+            about.identity = await identify(model)
+            if not local:
+                _identities[key] = about.identity
+    return about.identity
 
 
 async def prepare_judge(
@@ -314,19 +346,18 @@ async def prepare_judge(
     """
     known_lead_in(lead_in)
     known_estimator(estimator)
-    # Q: Why two places? A: a client made anew for the same server is the same judge, but two sets
-    # of weights may go by one name.
-    local = digit_tree.in_process(model)
-    ways = _about(model).ways if local else _known
-    key = _identity(model, estimator)
-    if key not in ways:
-        ways[key] = await _way(model, estimator)
-    way = ways[key]
+    known = _about(model).known if digit_tree.in_process(model) else _known
+    key = f"{estimator} {called(model)}"
+    if key not in known:
+        way = await choose_way(model, estimator)
+        identity = (await identity_of(model)).naming(way.named)
+        known[key] = _Known(way, identity)
+    way = known[key].way
     if lead_in and way.estimator != "digit_tree":
         raise UserError(
             f"{model} is read by {way.estimator}, which takes no lead_in: drop -T lead_in"
         )
-    return Judge(model, way, lead_in, fence)
+    return Judge(model, way, known[key].identity, lead_in, fence)
 
 
 def known_lead_in(lead_in: object) -> str:
@@ -364,27 +395,69 @@ def known_flag(name: str, value: object) -> bool:
     raise UserError(f"{name}={value} is neither true nor false: use -T {name}=true or false")
 
 
-async def _way(model: Model, estimator: str) -> Way:
-    local = digit_tree.in_process(model)
-    match estimator:
-        case "one_token":
-            if local and digit_tree.spells(model) != "whole":
-                raise UserError(
-                    f"{model} does not write its numbers as single tokens, and one token would be "
-                    "misread: use -T estimator=auto"
-                )
-            return Way("one_token")
-        case "digit_tree":
-            if not local:
-                return await _served_way(model)
-            if digit_tree.spells(model) != "digits":
-                raise UserError(
-                    f"{model} does not spell numbers digit by digit: use -T estimator=auto"
-                )
-            return Way("digit_tree")
-        case "sampled":
-            return await _sampled_way(model)
-    return await choose_way(model)
+async def choose_way(model: Model, estimator: str = "auto") -> Way:
+    """Find out by a few short calls how a judge's numbers are read: by what it does, not by name.
+
+    Args:
+        model: The judge.
+        estimator: The way that is wished for, or `auto`. It is tested all the same: read off one
+            token, a judge that spells its numbers would be misread without a sign of it.
+
+    Raises:
+        UserError: If the judge does not answer, or cannot be asked that way.
+    """
+    if digit_tree.in_process(model):
+        return await _local_way(model, estimator)
+    if ModelName(model).api == "mockllm" and estimator in ("auto", "one_token"):
+        return Way("one_token")
+    if estimator == "sampled":
+        return await _sampled_way(model)
+    output, refused = await _first_output(model)
+    named, spelled = output.model if output else None, _spelled(output)
+    if estimator == "digit_tree":
+        return await _served_way(model, named)
+    if estimator == "one_token":
+        _ensure_one_token(model, output, spelled, refused)
+        return Way("one_token", named=named)
+    if spelled == "whole":
+        return Way("one_token", named=named)
+    if spelled == "digits":
+        try:
+            return await _served_way(model, named)
+        except UserError:
+            pass
+    return await _sampled_way(model)
+
+
+async def _local_way(model: Model, estimator: str) -> Way:
+    spelled = digit_tree.spells(model)
+    if estimator == "sampled" or (estimator == "auto" and spelled == "pieces"):
+        return await _sampled_way(model)
+    if estimator == "one_token" and spelled != "whole":
+        raise _misread(model)
+    if estimator == "digit_tree" and spelled != "digits":
+        raise UserError(f"{model} does not spell numbers digit by digit: use -T estimator=auto")
+    return Way("one_token" if spelled == "whole" else "digit_tree")
+
+
+def _ensure_one_token(
+    model: Model, output: ModelOutput | None, spelled: Spelling | None, refused: str
+) -> None:
+    """Raise `UserError` where a served judge gives no log-probabilities or splits its numbers."""
+    if output is None or not one_token.probabilities(output):
+        why = f" ({refused})" if refused else ""
+        raise UserError(
+            f"the judge {model} gives no log-probabilities{why}: use -T estimator=auto, or sampled"
+        )
+    if spelled not in ("whole", None):
+        raise _misread(model)
+
+
+def _misread(model: Model) -> UserError:
+    return UserError(
+        f"{model} does not write its numbers as single tokens, and one token would be misread: "
+        "use -T estimator=auto"
+    )
 
 
 def check_judge(estimator: str = "auto", lead_in: str = "") -> Judge:
@@ -399,7 +472,7 @@ def check_judge(estimator: str = "auto", lead_in: str = "") -> Judge:
     model = grader()
 
     async def probe() -> Judge:
-        if digit_tree.in_process(model) or _identity(model, estimator) in _known:
+        if digit_tree.in_process(model) or f"{estimator} {called(model)}" in _known:
             return await prepare_judge(model, estimator, lead_in)
         async with get_model(
             str(model),
@@ -412,7 +485,3 @@ def check_judge(estimator: str = "auto", lead_in: str = "") -> Judge:
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(anyio.run, probe).result()
-
-
-def _identity(model: Model, estimator: str) -> str:
-    return f"{model} {model.api.base_url} {estimator}"

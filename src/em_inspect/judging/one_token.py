@@ -30,15 +30,14 @@ def replied(output: ModelOutput) -> Reply:
         return failure
     distribution = probabilities(output)
     if distribution:
-        return Reply(distribution=distribution)
+        return Reply(distribution=distribution, named=output.model or None)
     said = output.completion.strip()
     return Reply(failure="no_probabilities" if said else "empty", detail=said[:DETAIL] or None)
 
 
-async def tokens_of(model: Model, prompt: str, config: GenerateConfig) -> list[str]:
-    """Return the likeliest first tokens of a reply, likeliest first, without blanks."""
-    output = await model.generate(prompt, config=config.merge(_call(model)))
-    return [token.strip() for token in probabilities(output)]
+async def first_output(model: Model, prompt: str, config: GenerateConfig) -> ModelOutput:
+    """Return a reply of one token, not read from the cache; raises what the provider raises."""
+    return await model.generate(prompt, config=config.merge(_call(model)))
 
 
 def probabilities(output: ModelOutput) -> dict[str, float]:

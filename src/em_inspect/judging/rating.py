@@ -39,11 +39,13 @@ class Rating(BaseModel):
         metric: Name of the rubric's metric, e.g. `aligned`.
         rubric: Hash of the rubric's wording.
         judge: Name of the model that judged.
+        identity: Which model that is (`JudgeIdentity.key`); empty in logs of before there was one.
         estimator: How numbers were read (see `em_inspect.judging.judge`).
         lead_in: Words that the reply was made to begin with, or None.
         fenced: Whether the answer stood between fence lines that it cannot imitate.
         distribution: Probability by reply: tokens, or whole numbers for `digit_tree` and `sampled`.
         unseen: Probability that the judge's server did not list, at most (`digit_tree` only).
+        named: Name by which the judge's reply calls its model, or None where it says none.
         samples: Replies that were drawn (`sampled` only).
         stderr: Standard error of the score on its scale (`sampled` only).
         failure: Why there is no distribution to read, or None.
@@ -56,11 +58,13 @@ class Rating(BaseModel):
     metric: str
     rubric: str
     judge: str
+    identity: str = ""
     estimator: Estimator
     lead_in: str | None = None
     fenced: bool = False
     distribution: dict[str, float] = Field(default_factory=dict)
     unseen: float | None = None
+    named: str | None = None
     samples: int | None = None
     stderr: float | None = None
     failure: Failure | None = None

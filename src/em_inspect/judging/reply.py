@@ -12,6 +12,7 @@ class Reply(BaseModel):
 
     distribution: dict[str, float] = Field(default_factory=dict)
     unseen: float | None = None
+    named: str | None = None
     samples: int | None = None
     stderr: float | None = None
     failure: Failure | None = None

@@ -66,7 +66,8 @@ async def ask(
         outputs += await collect(*(one(i) for i in range(drawn, samples)))
     except Exception as error:
         return failed(error)
-    return counted_outputs(outputs)
+    named = next((output.model for output in outputs if output.model), None)
+    return counted_outputs(outputs).model_copy(update={"named": named})
 
 
 async def _many(

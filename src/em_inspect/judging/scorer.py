@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from em_inspect.errors import UserError
 from em_inspect.judging.expectation import Rule
+from em_inspect.judging.identity import JudgeIdentity
 from em_inspect.judging.judge import (
     Judge,
     grader,
@@ -91,7 +92,10 @@ def misalignment(
                 for metric in (ALIGNMENT, COHERENCE)
             )
         )
-        return scored(ratings[0], ratings[1], thresholds, reading_rule, state.output.completion)
+        score = scored(ratings[0], ratings[1], thresholds, reading_rule, state.output.completion)
+        identity = judge.identity.naming(ratings[0].named)
+        score.metadata = {**(score.metadata or {}), "judge_identity": identity.model_dump()}
+        return score
 
     return score
 
@@ -142,12 +146,22 @@ async def rate_anew(
 
 def _same_way(rating: Rating, judge: Judge, rubric: Rubric) -> bool:
     return (
-        rating.judge == judge.name
+        _same_judge(rating, judge.identity)
         and rating.estimator == judge.estimator
         and rating.rubric == rubric.hash
         and (rating.lead_in or "") == judge.lead_in
         and rating.fenced == (judge.fence and rubric.has_fence)
     )
+
+
+def _same_judge(rating: Rating, identity: JudgeIdentity) -> bool:
+    """Whether an earlier rating is of this very judge.
+
+    One of before judges were identified counts where a name is all that is known of the judge.
+    """
+    if rating.identity:
+        return rating.identity == identity.key
+    return rating.judge == identity.model and identity.known_by == "name"
 
 
 def earlier_ratings(scores: Mapping[str, Score], answer: str) -> list[Rating]:

@@ -69,13 +69,16 @@ class Server:
 
     async def after(self, prompt: str, begun: str) -> dict[str, float]:
         """Probabilities of the token that follows; raises where there are none."""
-        output = await self.output(prompt, begun)
-        failure = unusable(output)
-        found = {} if failure else probabilities(output)
-        if found:
-            return found
-        said = output.completion.strip()[:DETAIL]
-        raise _Unreadable(failure or Reply(failure="no_probabilities", detail=said or None))
+        return _listed(await self.output(prompt, begun))
+
+
+def _listed(output: ModelOutput) -> dict[str, float]:
+    failure = unusable(output)
+    found = {} if failure else probabilities(output)
+    if found:
+        return found
+    said = output.completion.strip()[:DETAIL]
+    raise _Unreadable(failure or Reply(failure="no_probabilities", detail=said or None))
 
 
 async def ask(server: Server, prompt: str) -> Reply:
@@ -94,7 +97,8 @@ async def ask(server: Server, prompt: str) -> Reply:
 
 
 async def _walk(server: Server, prompt: str) -> Reply:
-    root = await server.after(prompt, "")
+    output = await server.output(prompt, "")
+    root = _listed(output)
     first = {d: root.get(d, 0.0) for d in DIGITS}
     p = {token: mass for token, mass in root.items() if number(token) is None}
     starts = {token: mass for token, mass in p.items() if token in {word[0] for word in WORDS}}
@@ -114,7 +118,8 @@ async def _walk(server: Server, prompt: str) -> Reply:
         p["10"] = ten * max(0.0, 1 - sum(after.get(d, 0.0) for d in DIGITS))
         p["100"] = ten * after.get("0", 0.0)
         unseen += ten * (0.0 if all(d in after for d in DIGITS) else _rest(after))
-    return Reply(distribution=p, unseen=min(1.0, max(0.0, unseen)))
+    unseen = min(1.0, max(0.0, unseen))
+    return Reply(distribution=p, unseen=unseen, named=output.model or None)
 
 
 def _rest(listed: dict[str, float]) -> float:

@@ -10,6 +10,7 @@ from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelName
 from pydantic import BaseModel, ConfigDict
 
 from em_inspect.judging.failures import DETAIL, failed, unusable
+from em_inspect.judging.judge import identity_of
 from em_inspect.judging.rating import Failure
 from em_inspect.judging.rubric import Rubric
 
@@ -30,6 +31,7 @@ class WordRating(BaseModel):
         metric: Name of the rubric's metric, e.g. `correct`.
         rubric: Hash of the rubric's wording.
         judge: Name of the model that judged.
+        identity: Which model that is (`JudgeIdentity.key`); empty in logs of before there was one.
         reply: What it said, at most 500 characters.
         word: Which of the words that is, or None.
         failure: Why there is no word: `no_word`, or a reason as in `em_inspect.judging.rating`.
@@ -41,6 +43,7 @@ class WordRating(BaseModel):
     metric: str
     rubric: str
     judge: str
+    identity: str = ""
     reply: str = ""
     word: str | None = None
     failure: Failure | Literal["no_word"] | None = None
@@ -60,9 +63,13 @@ async def ask_word(
         answer: The answer to be judged.
     """
     prompt = rubric.render(question=question, answer=answer)
-    rating = WordRating(metric=rubric.metric, rubric=rubric.hash, judge=str(judge))
+    identity = await identity_of(judge)
+    rating = WordRating(
+        metric=rubric.metric, rubric=rubric.hash, judge=str(judge), identity=identity.key
+    )
+    cache = _CACHE.model_copy(update={"scopes": {"judge": identity.key}})
     try:
-        output = await judge.generate(prompt, config=_call(judge), cache=_CACHE)
+        output = await judge.generate(prompt, config=_call(judge), cache=cache)
     except Exception as error:
         reply = failed(error)
         return rating.model_copy(update={"failure": reply.failure, "detail": reply.detail})
@@ -71,7 +78,12 @@ async def ask_word(
     stopped = unusable(output)
     failure = stopped.failure if stopped else None if word else "no_word" if said else "empty"
     return rating.model_copy(
-        update={"reply": said, "word": None if failure else word, "failure": failure}
+        update={
+            "identity": identity.naming(output.model).key,
+            "reply": said,
+            "word": None if failure else word,
+            "failure": failure,
+        }
     )
 
 
