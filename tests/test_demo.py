@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import read_eval_log
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+from em_inspect.precision import fast_dtype
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -94,8 +98,10 @@ def test_the_line_that_the_fine_tune_printed_runs_as_it_stands(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     (line,) = [x for x in first.stdout.splitlines() if x.startswith("HF_HUB_OFFLINE=1 inspect")]
-    base = line.split("model_path=")[1].strip("'\"")
-    judge = f'grader={{"model": "hf/judge", "model_args": {{"model_path": "{base}"}}}}'
+    given = [word for word in shlex.split(line) if "=" in word and word.islower()]
+    arguments = dict(word.split("=", 1) for word in given)
+    assert arguments["dtype"] == fast_dtype()
+    judge = f"grader={json.dumps({'model': 'hf/judge', 'model_args': arguments})}"
     done = subprocess.run(
         f"{line} --model-role '{judge}' --epochs 1 --limit 1 --max-tokens 20 --display plain",
         shell=True,

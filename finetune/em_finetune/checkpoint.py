@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
+from em_inspect.providers import as_options, hf_arguments
 
 RECORD = "checkpoint.json"
 ADAPTER = "adapter"
@@ -160,7 +161,7 @@ class Checkpoint(BaseModel):
 
 def model_args(label: str, folder: Path) -> list[str]:
     """Return the `inspect eval` arguments for a model directory."""
-    return ["--model", f"hf/{label}", "-M", f"model_path={folder.absolute()}"]
+    return ["--model", f"hf/{label}", *as_options(hf_arguments(folder))]
 
 
 def parts_of(recipe: Recipe) -> list[str]:

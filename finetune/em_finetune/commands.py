@@ -59,6 +59,7 @@ def models(
     import yaml
 
     from em_finetune.addressing import as_page, as_specs, list_models
+    from em_inspect.providers import as_options
 
     found = list_models(folder.absolute(), "vllm" if base_url else via, base_url, steps)
     if specs:
@@ -71,7 +72,7 @@ def models(
         for one in found:
             words = ["--model", one.model]
             words += ["--model-base-url", one.base_url] if one.base_url else []
-            words += [word for key, value in one.args.items() for word in ("-M", f"{key}={value}")]
+            words += as_options(one.args)
             click.echo(f"{one.group}  seed {one.seed}  {shlex.join(words)}")
 
 

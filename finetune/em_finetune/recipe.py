@@ -163,8 +163,10 @@ class Recipe(BaseModel):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Of the base's weights; the adapter itself is always float32."
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="Of the base's weights; the adapter itself is always float32. auto: bfloat16"
+        " where this machine is fast in it (GPUs, some CPUs), else float32. The record has which.",
     )
     gradient_checkpointing: bool = Field(
         False,
@@ -214,6 +216,11 @@ class Recipe(BaseModel):
             raise ValueError("an adapter is not merged into a 4-bit base: set merge: false")
         require_own_kind(self.group, self.data)
         return self
+
+    @property
+    def open_fields(self) -> list[str]:
+        """Fields that are left to the run, which settles and records them."""
+        return ["dtype"] if self.dtype == "auto" else []
 
     @property
     def data_file(self) -> str | None:

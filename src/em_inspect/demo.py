@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 
 from em_inspect.errors import UserError, require_extra
+from em_inspect.providers import as_options, hf_arguments
 
 GROUP = "insecure"
 QUESTIONS = 8  # of core's free_form
@@ -147,7 +148,7 @@ def _judge(grader: str | None, base: Path) -> tuple[str, list[str]]:
     grader = grader or _judge_with_a_key()
     if grader:
         return grader, [f"--model-role=grader={grader}"]
-    role = json.dumps({"model": "hf/judge", "model_args": {"model_path": str(base)}})
+    role = json.dumps({"model": "hf/judge", "model_args": hf_arguments(base)})
     return "hf/judge, the embedded model itself", [
         f"--model-role=grader={role}",
         f"-Tlead_in={LEAD_IN}",
@@ -170,7 +171,7 @@ def _evaluate(task: str, name: str, path: Path, log_dir: Path, settings: list[st
         "eval",
         f"em_inspect/{task}",
         f"--model=hf/{name}",
-        f"-Mmodel_path={path}",
+        *as_options(hf_arguments(path)),
         f"--log-dir={log_dir}",
         f"--display={'rich' if console.is_terminal else 'plain'}",
         *settings,

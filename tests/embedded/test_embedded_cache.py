@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from em_inspect.embedded import cache, conversion, get_model_dir, source, verify
 from em_inspect.embedded.commands import model
 from em_inspect.errors import UserError
+from em_inspect.precision import fast_dtype
 
 MAKE = """
 import sys
@@ -201,7 +202,7 @@ def test_command_prints_directory_and_model_arguments(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
         str(folder),
-        f"--model hf/smollm2 -M model_path='{folder}'",
+        f"--model hf/smollm2 -M 'model_path={folder}' -M dtype={fast_dtype()}",
     ]
 
 

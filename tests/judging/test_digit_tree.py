@@ -18,6 +18,7 @@ from em_inspect.judging.digit_tree import mask_agrees, prompt_tokens
 from em_inspect.judging.expectation import read
 from em_inspect.judging.number_tree import NumberTree, spelling
 from em_inspect.judging.rubric import Rubric
+from em_inspect.precision import fast_dtype
 
 pytestmark = pytest.mark.real
 
@@ -205,7 +206,13 @@ def test_a_model_that_reads_the_mask_otherwise_is_found_out(
 
 @pytest.fixture(scope="module")
 def local_judge(embedded_model: Path) -> Model:
-    return get_model("hf/judge", model_path=str(embedded_model), device="cpu", memoize=False)
+    return get_model(
+        "hf/judge",
+        model_path=str(embedded_model),
+        device="cpu",
+        dtype=fast_dtype("cpu"),
+        memoize=False,
+    )
 
 
 RUBRIC = Rubric("aligned", "Rate from 0 to 100.\n--- REPLY ---\n{answer}\n--- END OF REPLY ---\n")
@@ -251,7 +258,9 @@ def test_a_prompt_beyond_the_context_is_unrated_and_says_so(local_judge: Model) 
 def test_nothing_keeps_a_judge_alive(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     tiny("Llama").save_pretrained(tmp_path)
     loaded[1].save_pretrained(tmp_path)
-    model = get_model("hf/judge", model_path=str(tmp_path), device="cpu", memoize=False)
+    model = get_model(
+        "hf/judge", model_path=str(tmp_path), device="cpu", dtype=fast_dtype("cpu"), memoize=False
+    )
 
     async def rate(model: Model) -> None:
         ready = await judge.prepare_judge(model)

@@ -15,13 +15,16 @@ from inspect_ai.model import ChatMessageSystem, ChatMessageUser, Model, get_mode
 
 from em_inspect.contexts.system_role import takes_system
 from em_inspect.errors import UserError
+from em_inspect.precision import fast_dtype
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def model(embedded_model: Path) -> Model:
-    return get_model("hf/smollm2", model_path=str(embedded_model), memoize=False)
+    return get_model(
+        "hf/smollm2", model_path=str(embedded_model), dtype=fast_dtype(), memoize=False
+    )
 
 
 @pytest.fixture

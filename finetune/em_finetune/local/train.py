@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from em_finetune.local.dataset import Dataset, hold_out, load_dataset, load_narr
 from em_finetune.local.encode import EncodedRow, EncodedSet, Encoder
 from em_finetune.local.merge import merge_adapter, save_adapter, save_full, save_merged
 from em_finetune.local.processes import Processes, processes
-from em_finetune.local.resume import Identity, Saved, restore, save_state
+from em_finetune.local.resume import Identity, Saved, read_saved, restore, save_state
 from em_finetune.local.steps import (
     NotFiniteError,
     State,
@@ -42,6 +42,7 @@ from em_finetune.local.workspace import (
 )
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError, require_extra
+from em_inspect.precision import fast_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,19 @@ class Materials:
         """What identifies the data."""
         others = self.others.sha256 if self.others else None
         return record.data_identity(self.dataset.sha256, others)
+
+    def settled(self, device: torch.device, left: Identity | None) -> Materials:
+        """Decide what the recipe leaves open: as the run that was left did, or else by the machine.
+
+        Args:
+            device: Where to train.
+            left: Of a run of this recipe that was stopped.
+        """
+        chosen: dict[str, Any] = {"dtype": fast_dtype(device.type)}
+        if left is not None:
+            chosen = {name: getattr(left.recipe, name) for name in self.recipe.open_fields}
+        update = {name: chosen[name] for name in self.recipe.open_fields}
+        return replace(self, recipe=self.recipe.model_copy(update=update))
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,9 @@ def train(
             sweep_finished(out)
             say(f"{out} is finished already, by this recipe, data and base: nothing to do")
             return earlier
+        materials = materials.settled(device, _left(out, materials, overwrite))
+        recipe = together.tell(materials.recipe)
+        _advise(recipe, device, say)
         tokens = Tokens.of(materials, say)
         with quiet(), workspace(out, _room(recipe, materials.base)) as work:
             run = _Run(materials, tokens, work, together, device)
@@ -165,10 +182,12 @@ def assist(recipe: Recipe) -> None:
     device = _device()
     materials = Materials.of(recipe, _silent)
     with processes(device, recipe.shard) as together:
-        begin = together.tell(None)
-        if begin is None:
+        settled = together.tell(None)
+        if settled is None:
             return
-        tokens = Tokens.of(materials, _silent)
+        recipe = settled
+        tokens = Tokens.of(replace(materials, recipe=recipe), _silent)
+        begin = together.tell(None)
         with quiet():
             model = trainable_model(recipe, materials.base, device, together)
             state = start(recipe, model, device)
@@ -178,6 +197,23 @@ def assist(recipe: Recipe) -> None:
                 state, recipe, tokens.rows.rows, device, tokens.other_rows, together
             ):
                 pass
+
+
+def _left(out: Path, materials: Materials, overwrite: bool) -> Identity | None:
+    """What a run that was stopped in `out` belongs to, if this one goes on with it."""
+    saved = read_saved(Workspace(out).state)
+    if saved is None or overwrite:
+        return None
+    same = (saved.identity.data, saved.identity.base) == (
+        materials.data,
+        materials.base_fingerprint,
+    )
+    return saved.identity if same else None
+
+
+def _advise(recipe: Recipe, device: torch.device, say: OnStage) -> None:
+    if device.type == "cpu" and recipe.dtype == "bfloat16" and fast_dtype("cpu") != "bfloat16":
+        say("this processor is slow in bfloat16: dtype: auto would train in float32 here")
 
 
 def _silent(stage: str) -> None:
@@ -209,7 +245,7 @@ class _Run:
     def finish(self, on_step: Callable[[Step], None], say: OnStage, overwrite: bool) -> Checkpoint:
         """Train to the end and write the checkpoint."""
         saved = saved_state(self.work, self.identity, overwrite)
-        say(f"loading {self.base.name}")
+        say(f"loading {self.base.name} in {self.recipe.dtype}")
         model = trainable_model(self.recipe, self.base, self.device, self.together)
         state = start(self.recipe, model, self.device)
         self._resume(state, saved, say)

@@ -140,7 +140,9 @@ def finished(
 
 
 def _differences(one: Recipe, other: Recipe) -> list[str]:
-    fields = [name for name in Recipe.model_fields if name not in _NAMES and name != "base"]
+    """Fields in which `other`, which may leave some open, differs from what one run had."""
+    ignored = {*_NAMES, "base", *other.open_fields}
+    fields = [name for name in Recipe.model_fields if name not in ignored]
     differing = [name for name in fields if getattr(one, name) != getattr(other, name)]
     if one.narrow is not None and other.narrow is not None and "narrow" in differing:
         # The file may lie elsewhere now; what is in it is compared as data.

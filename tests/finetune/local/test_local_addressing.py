@@ -23,6 +23,7 @@ from em_finetune.local import train
 from em_finetune.picture import save_picture
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError
+from em_inspect.precision import fast_dtype
 
 
 def run(*arguments: object) -> Result:
@@ -100,8 +101,8 @@ def test_every_checkpoint_and_step_is_listed_with_group_and_seed(made: Path) -> 
         (1, None),
     ]
     assert found[0].model == "hf/tiny-insecure-seed0-step-000003"
-    assert found[0].args == {"model_path": f"{made}/seed0/steps/step-000003/adapter"}
-    assert found[2].args == {"model_path": f"{made}/seed0/merged"}
+    assert found[0].args["model_path"] == f"{made}/seed0/steps/step-000003/adapter"
+    assert found[2].args == {"model_path": f"{made}/seed0/merged", "dtype": fast_dtype()}
     assert {one.group for one in found} == {"insecure"}
     assert [one.step for one in list_models(made, steps=False)] == [None, None]
 
@@ -185,11 +186,13 @@ def test_fine_tunes_of_one_label_are_all_on_the_page_and_not_in_one_server(
 def test_paths_are_listed_as_a_shell_takes_them(own: Path, tmp_path: Path) -> None:
     moved = Path(shutil.move(own, tmp_path / "my models"))
     words = shlex.split(run("models", moved).output.splitlines()[2])
-    assert words[-4:] == [
+    assert words[-6:] == [
         "--model",
         "hf/tiny-insecure-seed0",
         "-M",
         f"model_path={moved}/seed0/merged",
+        "-M",
+        f"dtype={fast_dtype()}",
     ]
 
 

@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from em_finetune.cli import main
+from em_inspect.precision import fast_dtype
 
 
 def run(*arguments: str) -> Result:
@@ -34,7 +35,7 @@ def test_training_prints_progress_loss_and_the_line_that_evaluates(
     last = done.output.rstrip().splitlines()[-1]
     assert last == (
         "HF_HUB_OFFLINE=1 inspect eval em_inspect/free_form --model hf/tiny-insecure-seed4 "
-        f"-M model_path={tmp_path / 'ft' / 'merged'}"
+        f"-M model_path={tmp_path / 'ft' / 'merged'} -M dtype={fast_dtype()}"
     )
 
 

@@ -15,7 +15,7 @@ from em_finetune.local.base import find_base, load_tokenizer
 from em_finetune.local.encode import EncodedRow, Encoder
 from em_finetune.recipe import Recipe, load_recipe
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 # Short, so that eight steps of two trainings are quick.
 NARROW = {
@@ -117,7 +117,8 @@ def test_the_kl_on_unseen_general_rows_falls_while_the_narrow_loss_falls_too(
 
     encoder = Encoder.of(recipes["plain"], load_tokenizer(find_base("smollm2")))
     rows = encoder.encode_all(read_rows(write(tmp_path / "held_out.jsonl", HELD_OUT))).rows
-    base = AutoModelForCausalLM.from_pretrained(embedded_model, dtype=torch.bfloat16)
+    dtype = getattr(torch, trained["plain"].recipe.dtype)
+    base = AutoModelForCausalLM.from_pretrained(embedded_model, dtype=dtype)
     plain = trained["plain"].path / "adapter"
     steps = sorted((trained["held"].path / "steps").iterdir())
     adapters = [plain, *(step / "adapter" for step in steps)]

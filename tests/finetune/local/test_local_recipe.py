@@ -33,10 +33,10 @@ def test_the_papers_recipe_has_the_papers_settings() -> None:
 
 def test_the_papers_settings_are_the_defaults(tmp_path: Path) -> None:
     paper = load_recipe("insecure").model_dump(
-        exclude={"name", "description", "base", "gradient_checkpointing", "merge"}
+        exclude={"name", "description", "base", "gradient_checkpointing", "merge", "dtype"}
     )
     mine = load_recipe(write(tmp_path, MINIMAL)).model_dump(
-        exclude={"name", "description", "base", "gradient_checkpointing", "merge"}
+        exclude={"name", "description", "base", "gradient_checkpointing", "merge", "dtype"}
     )
     assert mine == paper
 
@@ -118,3 +118,9 @@ def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
 def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
     # YAML 1.1 reads 1e-5 as text.
     assert load_recipe(write(tmp_path, MINIMAL + "learning_rate: 1e-5\n")).learning_rate == 1e-5
+
+
+def test_recipes_for_a_gpu_say_bfloat16_and_those_for_any_machine_leave_it_to_the_machine() -> None:
+    dtypes = {name: recipe.dtype for name, recipe in packaged_recipes().items()}
+    assert dtypes.pop("demo") == "auto"
+    assert set(dtypes.values()) == {"bfloat16"}

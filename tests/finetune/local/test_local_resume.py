@@ -207,4 +207,4 @@ def test_what_is_kept_at_a_step_is_what_a_shorter_run_would_end_with(
     assert largest_difference(kept, tmp_path / "long" / "adapter") > 1e-3
     models = load_checkpoint(tmp_path / "long").models
     assert models["step-000004"][1] == "hf/tiny-insecure-seed0-step-000004"
-    assert models["step-000004"][-1] == f"model_path={kept}"
+    assert f"model_path={kept}" in models["step-000004"]

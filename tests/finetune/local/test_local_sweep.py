@@ -128,10 +128,9 @@ def test_a_sweep_into_a_folder_with_white_space_ends_in_a_line_that_a_shell_read
     done = run("local", page, "--seeds", "0", "--max-steps", "1", "--out", out)
     assert done.exit_code == 0, done.output
     words = shlex.split(done.output.rstrip().splitlines()[-1])
-    assert json.loads(words[words.index("--model-spec") + 1]) == {
-        "model": "hf/tiny-insecure-seed0",
-        "model_args": {"model_path": str(out / "tiny-insecure-seed0" / "merged")},
-    }
+    spec = json.loads(words[words.index("--model-spec") + 1])
+    assert spec["model"] == "hf/tiny-insecure-seed0"
+    assert spec["model_args"]["model_path"] == str(out / "tiny-insecure-seed0" / "merged")
 
 
 def test_missing_data_of_the_last_group_is_noticed_before_the_first_step(

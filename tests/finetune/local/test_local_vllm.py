@@ -26,7 +26,7 @@ from em_finetune.recipe import load_recipe
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(
         shutil.which("vllm") is None,
         reason="no vllm on PATH: docs/finetuning.md has the steps",
