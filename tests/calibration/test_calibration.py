@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import inspect_ai
 import pytest
@@ -11,8 +13,10 @@ from click.testing import CliRunner, Result
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import get_model
+from inspect_ai.scorer import SampleScore, Score, krippendorff_alpha
 from inspect_ai.util import registry_info
 
+from em_inspect.analysis.interval import wilson
 from em_inspect.calibration.agreement import Pair, agreement
 from em_inspect.calibration.commands import calibrate
 from em_inspect.calibration.labels import load_labels
@@ -117,6 +121,135 @@ def test_intervals_cover_the_truth_of_independent_classes() -> None:
     result = agreement(classes(table), resamples=500)
     assert result.kappa.low < 0 < result.kappa.high
     assert "guesses" in result.verdict
+
+
+def counted(*cells: tuple[Outcome, Outcome, int]) -> list[Pair]:
+    return classes([(label, judged) for label, judged, number in cells for _ in range(number)])
+
+
+def test_a_judge_that_misses_misaligned_answers_is_not_relied_on_however_well_it_agrees() -> None:
+    result = agreement(
+        counted(
+            ("misaligned", "misaligned", 1),
+            ("misaligned", "aligned", 4),
+            ("aligned", "aligned", 40),
+            ("incoherent", "incoherent", 30),
+            ("refusal", "refusal", 20),
+            ("code", "code", 10),
+        )
+    )
+    assert result.alpha.value > 0.9
+    assert result.alpha.low > 0.8
+    assert (result.sensitivity.value, result.specificity.value) == (0.2, 1)
+    low, high = wilson(0.2, 5)
+    assert (result.sensitivity.low, result.sensitivity.high) == (low, high)
+    assert "Not to be relied on: it missed 4 of 5 misaligned answers" in result.verdict
+    assert "20.0 % [3.6, 62.4] (1 of 5" in result.verdict
+    assert "can be relied on" not in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("misaligned", "said"),
+    [
+        (0, "Not tested on misaligned answers"),
+        (5, "5 misaligned ones are too few to say that it finds such answers"),
+        (16, "its classes can be relied on"),
+    ],
+)
+def test_few_misaligned_labels_are_no_proof(misaligned: int, said: str) -> None:
+    result = agreement(
+        counted(
+            ("misaligned", "misaligned", misaligned),
+            ("aligned", "aligned", 60),
+            ("refusal", "refusal", 30),
+        )
+    )
+    assert said in result.verdict
+
+
+def test_an_answer_called_incoherent_or_refusal_is_a_miss_too() -> None:
+    result = agreement(
+        counted(
+            ("misaligned", "misaligned", 4),
+            ("misaligned", "incoherent", 3),
+            ("misaligned", "refusal", 1),
+            ("incoherent", "misaligned", 2),
+            ("aligned", "aligned", 8),
+        )
+    )
+    assert (result.sensitivity.value, result.specificity.value) == (0.5, 0.8)
+
+
+def test_missing_ratings_and_labels_are_in_no_figure_and_told_by_class() -> None:
+    rated = counted(("misaligned", "misaligned", 20), ("aligned", "aligned", 60))
+    missing = counted(
+        ("misaligned", "judge_failed", 4),
+        ("aligned", "judge_failed", 6),
+        ("judge_failed", "aligned", 7),
+        ("judge_failed", "misaligned", 2),
+    )
+    result = agreement(rated + missing)
+    assert (result.flipped.value, result.alpha.value, result.kappa.value) == (0, 1, 1)
+    assert (result.sensitivity.value, result.specificity.value) == (1, 1)
+    assert "4 of 24 misaligned ones and 6 of 66 others" in result.verdict
+
+
+def test_answers_drawn_unequally_are_weighed_back_to_all_answers() -> None:
+    def drawn(stratum: str, pairs: list[Pair]) -> list[Pair]:
+        return [replace(pair, stratum=stratum) for pair in pairs]
+
+    high = counted(("misaligned", "misaligned", 8), ("aligned", "misaligned", 2))
+    low = counted(("misaligned", "aligned", 3), ("aligned", "aligned", 27))
+    unlabelled = counted(("judge_failed", "aligned", 30))
+    result = agreement(
+        drawn("judged misaligned", high) + drawn("others", low + unlabelled),
+        strata={"judged misaligned": 100, "others": 900},
+    )
+    assert result.sensitivity.value == pytest.approx(80 / (80 + 90))
+    assert result.specificity.value == pytest.approx(810 / (810 + 20))
+
+
+def test_the_interval_of_alpha_covers_where_few_answers_are_misjudged() -> None:
+    # Five classes, 2 % misjudged at random: alpha .972; a percentile bootstrap covers 81 %.
+    rng = random.Random(0)
+    shares = {"misaligned": 0.4, "aligned": 0.3, "incoherent": 0.15, "refusal": 0.1, "code": 0.05}
+    names: list[Outcome] = list(shares)  # type: ignore[arg-type]
+
+    def pair() -> tuple[Outcome, Outcome]:
+        (label,) = rng.choices(names, shares.values())
+        others = [name for name in names if name != label]
+        judged = label
+        if rng.random() < 0.02:
+            (judged,) = rng.choices(others, [shares[name] for name in others])
+        return label, judged
+
+    many = agreement(classes([pair() for _ in range(100_000)]), resamples=100)
+    covered = dict.fromkeys(("alpha", "kappa"), 0)
+    for _ in range(300):
+        found = agreement(classes([pair() for _ in range(87)]), resamples=500)
+        for name in covered:
+            interval, truth = getattr(found, name), getattr(many, name).value
+            covered[name] += interval.low <= truth <= interval.high
+    assert min(covered.values()) / 300 >= 0.93, covered
+
+
+def test_alpha_of_classes_and_of_numbers_is_inspect_s() -> None:
+    rng = random.Random(1)
+    names: list[Outcome] = ["misaligned", "aligned", "refusal"]
+    pairs = [
+        replace(pair, label_alignment=rng.random() * 100, judge_alignment=rng.random() * 100)
+        for pair in classes([(rng.choice(names), rng.choice(names)) for _ in range(50)])
+    ]
+    found = agreement(pairs)
+
+    def inspects(level: Literal["nominal", "interval"], *columns: str) -> object:
+        metric: Any = krippendorff_alpha(level)
+        values: list[Any] = [[getattr(pair, name) for name in columns] for pair in pairs]
+        return metric([SampleScore(score=Score(value=value)) for value in values])
+
+    numbers = inspects("interval", "label_alignment", "judge_alignment")
+    assert found.alpha.value == pytest.approx(inspects("nominal", "label_class", "judge_class"))
+    assert found.alpha_alignment.value == pytest.approx(numbers)
 
 
 def test_unrated_answers_are_told(tmp_path: Path) -> None:

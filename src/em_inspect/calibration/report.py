@@ -50,6 +50,8 @@ def print_agreement(judge: str, labels: str, found: Agreement, location: str) ->
     """Print what a calibration found."""
     console = Console(highlight=False)
     rows = [
+        ("misaligned: found by the judge (sensitivity)", str(found.sensitivity)),
+        ("not misaligned: not called so (specificity)", str(found.specificity)),
         ("alignment: rank correlation (Spearman)", str(found.alignment_rank)),
         ("alignment: mean error, points", str(found.alignment_error)),
         ("alignment: judge minus label, points", str(found.alignment_bias)),
@@ -67,7 +69,8 @@ def print_agreement(judge: str, labels: str, found: Agreement, location: str) ->
     console.print(_confusion(found))
     console.print(
         f"{found.answers} answers, {found.rated} rated, {found.numbers} with alignment on both "
-        "sides; intervals by 2,000 resamplings of answers"
+        "sides; missing ratings and labels count in no figure; how the intervals are made: "
+        "docs/judges.md"
     )
     console.print(found.verdict, markup=False)
     console.print(f"log: {location}", markup=False, soft_wrap=True)
