@@ -39,7 +39,7 @@ def evaluate(
         | {"INSPECT_CACHE_DIR": str(folder / "cache")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
 
 
@@ -202,7 +202,7 @@ def test_without_a_grader_or_a_key_the_paper_judge_is_named(tmp_path: Path) -> N
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
     )
     assert done.returncode == 1
     assert "--model-role grader=MODEL" in done.stderr

@@ -725,7 +725,7 @@ def test_a_published_answer_links_to_itself_in_the_viewer(published_folder: Path
             first = watched.page.locator(".answer").first
             words = first.locator(".text").inner_text()
             first.locator("a").click()
-            watched.page.get_by_text(words).first.wait_for(timeout=20_000)
+            watched.page.get_by_text(words).first.wait_for(timeout=300_000)
             assert "/viewer/index.html#/logs/" in watched.page.url
     finally:
         server.shutdown()

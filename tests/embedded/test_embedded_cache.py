@@ -277,7 +277,7 @@ def test_killed_at_any_stage_leaves_no_model_and_the_next_call_completes(
 
     # Two at once: one makes the model, the other waits for it, and both get it.
     with making(tmp_path, wheel) as first, making(tmp_path, wheel) as second:
-        outputs = [process.communicate(timeout=120) for process in (first, second)]
+        outputs = [process.communicate(timeout=900) for process in (first, second)]
     target = tmp_path / "models" / f"smollm2-{cache.FORMAT}"
     stages = [out.splitlines() for out, _ in outputs]
     assert [lines[-1] for lines in stages] == [str(target)] * 2, outputs
@@ -290,7 +290,7 @@ def test_killed_at_any_stage_leaves_no_model_and_the_next_call_completes(
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are a Unix feature")
 def test_a_disk_that_fills_up_during_conversion_leaves_nothing(wheel: Path, tmp_path: Path) -> None:
     with making(tmp_path, wheel, MAKE_WITH_SMALL_FILES) as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode != 0
     assert "needs 500 MB of free disk" in errors
     assert leftovers(tmp_path) == []

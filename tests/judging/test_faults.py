@@ -251,7 +251,7 @@ def test_scoring_a_log_again_with_inspect_asks_only_for_what_failed(tmp_path: Pa
             env=os.environ | server.environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         again = [r["messages"][-1]["content"] for r in server.requests[asked:]]
@@ -285,7 +285,7 @@ def test_another_judge_rates_a_log_into_a_file_of_its_own(tmp_path: Path) -> Non
             env=os.environ | server.environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert Path(log.location).read_bytes() == before

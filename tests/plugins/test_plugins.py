@@ -147,7 +147,7 @@ def test_a_generated_package_is_installed_into_a_fresh_environment_run_and_its_l
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
         )
         asked = [r["messages"] for r in server.requests if r["model"] == "target"]
     assert done.returncode == 0, done.stdout + done.stderr

@@ -45,7 +45,7 @@ def test_other_runs_are_left_alone(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "judge calls" not in done.stdout + done.stderr

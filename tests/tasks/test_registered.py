@@ -92,7 +92,7 @@ def test_a_run_configuration_runs(paper_dir: Path, tmp_path: Path) -> None:
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=900,
         )
         asked = {r["messages"][0]["content"] for r in server.requests if r["model"] == "target"}
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,7 +107,7 @@ def test_the_register_s_linter_has_nothing_to_say() -> None:
         [linter, "--root", str(REPOSITORY), "--all", "--output-format", "json"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     findings = [f for f in _findings(yaml.safe_load(done.stdout)) if f["status"] in FAILING]
     assert [(f["rule"], f.get("file"), f["message"]) for f in findings] == []

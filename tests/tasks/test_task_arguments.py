@@ -81,7 +81,7 @@ def test_on_the_command_line_it_is_one_line_and_exit_code_1(tmp_path: Path) -> N
             env={**os.environ, **server.environment()},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=900,
         )
         assert not server.requests
     assert done.returncode == 1
@@ -107,7 +107,7 @@ def test_a_quoted_trigger_keeps_its_blank_on_the_command_line(tmp_path: Path) ->
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=900,
         )
         asked = {r["messages"][0]["content"] for r in server.requests if r["model"] == "target"}
     assert done.returncode == 0, done.stdout + done.stderr

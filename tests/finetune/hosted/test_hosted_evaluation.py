@@ -27,7 +27,7 @@ def test_a_jsonl_becomes_an_evaluated_openai_ft_model(
         env={**os.environ, "INSPECT_CACHE_DIR": str(cli.folder / "inspect-cache")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     cli.printed.append(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr

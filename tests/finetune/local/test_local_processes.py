@@ -32,7 +32,7 @@ def launch(folder: Path, launcher: list[str], *script: str) -> subprocess.Comple
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         env=os.environ,
     )
 

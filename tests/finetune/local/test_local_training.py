@@ -237,7 +237,7 @@ def test_signals_end_a_run_without_a_trace(
     process = start_cli(tmp_path, {**tiny_recipe, "max_steps": 100_000})
     wait_for_step(process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert left_in(tmp_path) == ["tiny.yaml"]
