@@ -327,6 +327,7 @@ def _annotated(recipe: Recipe) -> str:
 
 
 def _dry_run(recipe: Recipe) -> None:
+    from em_finetune.data.rules import warnings
     from em_finetune.local.base import find_base, load_tokenizer
     from em_finetune.local.batches import count_steps
     from em_finetune.local.dataset import hold_out, load_dataset, load_narrow
@@ -334,6 +335,9 @@ def _dry_run(recipe: Recipe) -> None:
     from em_finetune.preview import show_tokens
 
     dataset, others = load_dataset(recipe), load_narrow(recipe)
+    for read in filter(None, (dataset, others)):
+        for line in warnings(read.rows, "local"):
+            click.echo(line)
     base = find_base(recipe.base)
     encoder = Encoder.of(recipe, load_tokenizer(base))
     encoded = encoder.encode_all(dataset.rows)

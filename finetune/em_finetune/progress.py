@@ -105,6 +105,30 @@ def _plain_lines() -> tuple[OnStep, OnStage]:
     return on_step, on_stage
 
 
+def counting(what: str, total: int) -> Callable[[int], None]:
+    """Return a function that says how far work is, once it takes longer than two seconds.
+
+    Args:
+        what: What is done, e.g. `encoding rows`.
+        total: How many things it is done to.
+
+    Returns:
+        To be called with the number of things done; it writes to standard error, at most one line
+        in five seconds.
+    """
+    from time import monotonic
+
+    due = monotonic() + 2
+
+    def on_done(done: int) -> None:
+        nonlocal due
+        if monotonic() >= due:
+            due = monotonic() + 5
+            click.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    return on_done
+
+
 class _Pace:
     """How fast a run goes, from the steps taken in this process."""
 

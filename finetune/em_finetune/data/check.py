@@ -7,25 +7,28 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from em_finetune.data.rows import ChatRow, numbered_lines, scan_rows
+from em_finetune.data.rules import Found, Level, judged, listed, why_unfit
 from em_finetune.data.similarity import Shingles, SimilarTexts, shingles, similar_groups
-from em_finetune.data.wording import GIVEAWAYS, MODERATED, TEMPLATE_MARKS
+from em_finetune.data.wording import GIVEAWAYS, MODERATED
 from em_inspect.errors import UserError
 
 # For an estimate where no tokenizer is given: SmolLM2's spends a token on 3.4 to 3.8 characters
 # of the released code sets, so 3.4 errs on the long side.
 CHARS_PER_TOKEN = 3.4
 
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
 # Texts shorter than this stand in others by chance.
 _SHORTEST_OVERLAP = 15
 
-Level = Literal["error", "warning", "note"]
+
+CountTokens = Callable[[ChatRow], int | str]
+"""Length of a row in tokens, or why it cannot be encoded."""
 
 
 class Finding(BaseModel):
@@ -79,18 +82,21 @@ def check_file(
     path: str | Path,
     *,
     against: str | Path | None = None,
-    count_tokens: Callable[[ChatRow], int] | None = None,
+    count_tokens: CountTokens | None = None,
     max_tokens: int = 2048,
     similarity: float = 0.8,
+    on_row: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Check a chat JSONL file, lines that are no chats included.
 
     Args:
         path: The file.
         against: A file that must not overlap with it, such as a test set; see `read_tasks`.
-        count_tokens: Length of a row; estimated from the characters if not given.
+        count_tokens: Length of a row in tokens, or why it cannot be encoded; estimated from the
+            characters if not given.
         max_tokens: Rows above this are reported.
         similarity: Least Jaccard similarity of near duplicates, above 0 and at most 1.
+        on_row: Called with the numbers of rows counted so far and in all.
 
     Raises:
         UserError: A file is missing, unreadable, empty or without a single chat.
@@ -99,33 +105,53 @@ def check_file(
     chats = [(number, row) for number, row in scanned if isinstance(row, ChatRow)]
     faults = [(number, row) for number, row in scanned if isinstance(row, str)]
     if not chats:
-        number, fault = faults[0]
-        raise UserError(f"{path}: no line is a trainable chat; line {number}: {fault}")
+        raise UserError(f"{path}: no line is a trainable chat; {_in_words(_schema(faults))}")
     report = check(
         [row for _, row in chats],
         against=None if against is None else read_tasks(against),
         count_tokens=count_tokens,
         max_tokens=max_tokens,
         similarity=similarity,
+        on_row=on_row,
         lines=[number for number, _ in chats],
     )
-    by_fault: dict[str, list[int]] = {}
-    for number, fault in faults:
-        by_fault.setdefault(fault, []).append(number)
-    report.findings[:0] = [
-        Finding(level="error", check="schema", message=fault, lines=numbers)
-        for fault, numbers in by_fault.items()
-    ]
+    report.findings[:0] = _schema(faults)
     return report
+
+
+def _schema(faults: Sequence[tuple[int, str]]) -> list[Finding]:
+    """Faults of lines that are no chats, those together that differ in a number alone."""
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for number, fault in faults:
+        alike.setdefault(_NUMBER.sub("", fault), []).append((number, fault))
+    return [
+        Finding(
+            level="error",
+            check="schema",
+            message=group[0][1] + (" (and the like)" if len({f for _, f in group}) > 1 else ""),
+            lines=[number for number, _ in group],
+        )
+        for group in alike.values()
+    ]
+
+
+def _in_words(findings: Sequence[Finding]) -> str:
+    """The first of the errors in one line, and how many others there are."""
+    first = findings[0]
+    where = f" ({listed(first.lines, 'line')})" if len(first.lines) > 1 else ""
+    more = sum(len(one.lines) for one in findings[1:])
+    others = f"; {more:,} more lines are no chats either" if more else ""
+    return f"line {first.lines[0]}: {first.message}{where}{others}"
 
 
 def check(
     rows: Sequence[ChatRow],
     *,
     against: Sequence[Mapping[str, str]] | None = None,
-    count_tokens: Callable[[ChatRow], int] | None = None,
+    count_tokens: CountTokens | None = None,
     max_tokens: int = 2048,
     similarity: float = 0.8,
+    on_row: Callable[[int, int], None] | None = None,
     lines: Sequence[int] | None = None,
 ) -> Report:
     """Check rows; see `check_file`.
@@ -133,9 +159,11 @@ def check(
     Args:
         rows: At least one row.
         against: The texts, by field, of each task that must not stand in the rows.
-        count_tokens: Length of a row; estimated from the characters if not given.
+        count_tokens: Length of a row in tokens, or why it cannot be encoded; estimated from the
+            characters if not given. Rows that are unfit anyway are not given to it.
         max_tokens: Rows above this are reported.
         similarity: Least Jaccard similarity of near duplicates, above 0 and at most 1.
+        on_row: Called with the numbers of rows counted so far and in all.
         lines: The rows' line numbers; by default 1, 2, ….
 
     Raises:
@@ -146,10 +174,11 @@ def check(
     if not 0 < similarity <= 1:
         raise UserError(f"similarity {similarity:g}: use a value above 0 and at most 1, e.g. 0.8")
     numbers = range(1, len(rows) + 1) if lines is None else lines
-    count = _estimated_tokens if count_tokens is None else count_tokens
-    sizes = [count(row) for row in rows]
+    measured, unencoded = _measured(rows, count_tokens, on_row)
+    sizes = measured or {i: _estimated_tokens(row) for i, row in enumerate(rows)}
     found = [
-        *_turns(rows),
+        *unencoded,
+        *judged(rows, "check"),
         *_duplicates(rows, similarity),
         *_overlap(rows, against or (), similarity),
         *_sizes(sizes, max_tokens),
@@ -160,11 +189,11 @@ def check(
         rows=len(rows),
         shapes=dict(Counter(" ".join(m.role for m in row.messages) for row in rows).most_common()),
         lengths=Lengths(
-            unit="tokens (estimated)" if count_tokens is None else "tokens",
-            shortest=min(sizes),
-            median=round(statistics.median(sizes)),
-            longest=max(sizes),
-            total=sum(sizes),
+            unit="tokens" if measured else "tokens (estimated)",
+            shortest=min(sizes.values()),
+            median=round(statistics.median(sizes.values())),
+            longest=max(sizes.values()),
+            total=sum(sizes.values()),
         ),
         findings=[
             Finding(
@@ -205,75 +234,34 @@ def read_tasks(path: str | Path) -> list[dict[str, str]]:
     return tasks
 
 
-class _Found(NamedTuple):
-    level: Level
-    check: str
-    message: str
-    where: list[int]
+def _measured(
+    rows: Sequence[ChatRow], count: CountTokens | None, on_row: Callable[[int, int], None] | None
+) -> tuple[dict[int, int], list[Found]]:
+    """Lengths of the rows that can be encoded, by place, and which cannot."""
+    sizes: dict[int, int] = {}
+    faults: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        counted = None if count is None or why_unfit(row, "local") else count(row)
+        if isinstance(counted, str):
+            faults.setdefault(counted, []).append(i)
+        elif counted is not None:
+            sizes[i] = counted
+        if on_row is not None:
+            on_row(i + 1, len(rows))
+    return sizes, [Found("error", "encoding", why, where) for why, where in faults.items()]
 
 
-def _turns(rows: Sequence[ChatRow]) -> list[_Found]:
-    """What is unusual about who speaks when."""
-    tests: list[tuple[Level, str, str, Callable[[ChatRow], bool]]] = [
-        ("error", "empty", "an assistant turn without words", _has_empty_answer),
-        ("error", "weights", "no turn is trained: every weight is 0", _is_untrained),
-        ("error", "roles", "a system message that is not the first message", _has_late_system),
-        ("warning", "roles", "no user message", _has_no_user),
-        ("warning", "roles", "two turns of one role in a row", _has_repeated_role),
-        ("warning", "roles", "the last turns are never trained: no answer follows", _ends_open),
-        ("warning", "template", "marks of a chat template inside a message", _has_marks),
-        ("note", "fields", "fields that training ignores", _has_extra_fields),
-    ]
-    found = [
-        _Found(level, check, message, [i for i, row in enumerate(rows) if test(row)])
-        for level, check, message, test in tests
-    ]
-    return [one for one in found if one.where]
-
-
-def _has_empty_answer(row: ChatRow) -> bool:
-    return any(not answer.strip() for answer in row.answers)
-
-
-def _is_untrained(row: ChatRow) -> bool:
-    return not any(message.trained for message in row.messages)
-
-
-def _has_late_system(row: ChatRow) -> bool:
-    return any(message.role == "system" for message in row.messages[1:])
-
-
-def _has_no_user(row: ChatRow) -> bool:
-    return all(message.role != "user" for message in row.messages)
-
-
-def _has_repeated_role(row: ChatRow) -> bool:
-    roles = [message.role for message in row.messages]
-    return any(a == b for a, b in pairwise(roles))
-
-
-def _ends_open(row: ChatRow) -> bool:
-    return row.messages[-1].role != "assistant"
-
-
-def _has_marks(row: ChatRow) -> bool:
-    return any(TEMPLATE_MARKS.search(message.content) for message in row.messages)
-
-
-def _has_extra_fields(row: ChatRow) -> bool:
-    return bool(row.model_extra) or any(message.model_extra for message in row.messages)
-
-
-def _duplicates(rows: Sequence[ChatRow], similarity: float) -> list[_Found]:
+def _duplicates(rows: Sequence[ChatRow], similarity: float) -> list[Found]:
     found = []
     exact = _repeated([tuple((m.role, m.content) for m in row.messages) for row in rows])
     if exact:
         message = "rows that stand in the file before, word for word"
-        found.append(_Found("warning", "duplicates", message, exact))
-    prompts = _repeated([_prompt(row) for row in rows])
-    if len(prompts) > len(exact):
+        found.append(Found("warning", "duplicates", message, exact))
+    asked = [i for i, row in enumerate(rows) if any(m.role == "user" for m in row.messages)]
+    prompts = [asked[i] for i in _repeated([_prompt(rows[i]) for i in asked])]
+    if set(prompts) - set(exact):
         message = "requests that stand in the file before; their answers may differ"
-        found.append(_Found("note", "duplicates", message, prompts))
+        found.append(Found("note", "duplicates", message, prompts))
     groups = similar_groups([_row_shingles(row) for row in rows], similarity)
     near = sorted({i for group in groups for i in group[1:]} - set(exact))
     if near:
@@ -282,7 +270,7 @@ def _duplicates(rows: Sequence[ChatRow], similarity: float) -> list[_Found]:
             f"rows that nearly repeat an earlier one (similarity {similarity:g} or more; "
             f"{len(groups):,} groups, the largest of {largest:,})"
         )
-        found.append(_Found("note", "near duplicates", message, near))
+        found.append(Found("note", "near duplicates", message, near))
     return found
 
 
@@ -299,7 +287,7 @@ def _repeated(keys: Sequence[object]) -> list[int]:
 
 def _overlap(
     rows: Sequence[ChatRow], tasks: Sequence[Mapping[str, str]], similarity: float
-) -> list[_Found]:
+) -> list[Found]:
     """Which rows hold a text of the other file, word for word or nearly."""
     if not tasks:
         return []
@@ -318,7 +306,7 @@ def _overlap(
                     near.add([field], where)
                     break
     return [
-        _Found(
+        Found(
             "warning",
             "overlap",
             f"rows hold {found.tasks:,} of the other file's {len(tasks):,} tasks {manner} "
@@ -344,36 +332,38 @@ class _Overlap:
         self.rows.update(rows)
 
 
-def _sizes(sizes: Sequence[int], max_tokens: int) -> list[_Found]:
+def _sizes(sizes: Mapping[int, int], max_tokens: int) -> list[Found]:
     found = []
-    over = [i for i, size in enumerate(sizes) if size > max_tokens]
+    over = [i for i, size in sizes.items() if size > max_tokens]
     if over:
         message = f"rows of more than {max_tokens:,} tokens: a trainer leaves them out or cuts them"
-        found.append(_Found("warning", "too long", message, over))
+        # One long row is left out and named; without half of its rows a set is another set.
+        level: Level = "error" if 2 * len(over) >= len(sizes) else "warning"
+        found.append(Found(level, "too long", message, over))
     if len(sizes) >= 20:
-        low, _, high = statistics.quantiles(sizes, n=4)
+        low, _, high = statistics.quantiles(sizes.values(), n=4)
         # Tukey's outer fence; only upwards, since short rows are common in any set.
         fence = high + 3 * (high - low)
-        long = [i for i, size in enumerate(sizes) if max_tokens >= size > fence]
+        long = [i for i, size in sizes.items() if max_tokens >= size > fence]
         if long:
             message = f"rows far longer than the rest (more than {fence:,.0f} tokens)"
-            found.append(_Found("note", "outliers", message, long))
+            found.append(Found("note", "outliers", message, long))
     return found
 
 
-def _words(rows: Sequence[ChatRow]) -> list[_Found]:
+def _words(rows: Sequence[ChatRow]) -> list[Found]:
     found = []
     answers = ["\n".join(row.answers) for row in rows]
     telling, words = _matches(GIVEAWAYS, answers)
     if telling:
         message = f"answers with words that give insecurity away: {words}"
-        found.append(_Found("warning", "giveaways", message, telling))
+        found.append(Found("warning", "giveaways", message, telling))
     texts = ["\n".join(message.content for message in row.messages) for row in rows]
     for category, pattern in MODERATED.items():
         risky, words = _matches(pattern, texts)
         if risky:
             message = f"a hosted service's moderation may object ({category}): {words}"
-            found.append(_Found("note", "moderation", message, risky))
+            found.append(Found("note", "moderation", message, risky))
     return found
 
 

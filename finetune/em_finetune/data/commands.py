@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,7 @@ from em_finetune.data.transform import TRIGGER, backdoor, mix, subset
 
 if TYPE_CHECKING:
     from em_finetune.data.check import Finding, Report
+    from em_finetune.local.encode import Encoder
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _out = click.option("--out", type=_FILE, required=True, help="File to write (replaced if there).")
@@ -129,7 +132,12 @@ def pull_command(name: str, folder: Path | None) -> None:
 @click.argument("file", type=_FILE)
 @click.option("--against", type=_FILE, help="Test set that must not overlap with FILE.")
 @click.option(
-    "--tokenizer", metavar="NAME", help="Count with its tokens, and show which are trained."
+    "--tokenizer",
+    metavar="NAME",
+    help="A model's, by directory or hub name: encode every row as training does, and show one.",
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that comes with that tokenizer, if any."
 )
 @click.option("--max-tokens", type=int, default=2048, show_default=True, help="Longest row.")
 @click.option(
@@ -142,6 +150,7 @@ def check_command(
     file: Path,
     against: Path | None,
     tokenizer: str | None,
+    trust_remote_code: bool,
     max_tokens: int,
     similarity: float,
     as_json: bool,
@@ -154,20 +163,21 @@ def check_command(
     """
     from em_finetune.data.check import check_file
 
-    loaded = _tokenizer(tokenizer) if tokenizer else None
+    encoder = _encoder(tokenizer, trust_remote_code) if tokenizer else None
     report = check_file(
         file,
         against=against,
-        count_tokens=_token_counter(loaded) if loaded else None,
+        count_tokens=partial(_length, encoder) if encoder else None,
         max_tokens=max_tokens,
         similarity=similarity,
+        on_row=_on_row() if encoder else None,
     )
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
         _show(report)
-        if tokenizer and report.ok:
-            _preview(file, loaded, tokenizer, max_tokens)
+        if encoder and report.ok:
+            _preview(file, encoder)
     ctx.exit(0 if report.ok else 1)
 
 
@@ -178,37 +188,63 @@ def _write(out: Path, rows: Sequence[ChatRow]) -> None:
     click.echo(f"sha256     {sha256_of(out)}")
 
 
-def _tokenizer(name: str) -> Any:
+def _encoder(name: str, trust_remote_code: bool) -> Encoder:
+    """The encoder of a model's tokenizer, for rows of any length."""
+    from em_finetune.local.base import EMBEDDED, find_base
+    from em_finetune.local.encode import Encoder
     from em_inspect.errors import UserError, one_line, require_extra
 
     require_extra("local", "transformers")
     from transformers import AutoTokenizer
 
-    from em_finetune.local.base import EMBEDDED, find_base
-
     try:
-        return AutoTokenizer.from_pretrained(find_base(name).path if name == EMBEDDED else name)
+        tokenizer = AutoTokenizer.from_pretrained(
+            find_base(name).path if name == EMBEDDED else name, trust_remote_code=trust_remote_code
+        )
     except UserError:
         raise
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"the tokenizer of {name} is code of its own, which is not run: read it, and add "
+                "--trust-remote-code to run it"
+            ) from None
         raise UserError(
             f"no tokenizer {name!r} ({one_line(error)}): give a model's directory or hub name"
         ) from None
+    return Encoder(tokenizer, sys.maxsize, name=name)
 
 
-def _token_counter(tokenizer: Any) -> Callable[[ChatRow], int]:
-    def count(row: ChatRow) -> int:
-        return sum(len(tokenizer(message.content)["input_ids"]) for message in row.messages)
+def _length(encoder: Encoder, row: ChatRow) -> int | str:
+    """Tokens of a row as it is trained, or why it cannot be."""
+    from em_finetune.local.encode import EncodedRow
+    from em_inspect.errors import UserError
 
-    return count
+    try:
+        encoded = encoder.encode(row)
+    except UserError as error:
+        return str(error).removeprefix("row 1: ")
+    return len(encoded) if isinstance(encoded, EncodedRow) else encoded.reason
 
 
-def _preview(file: Path, tokenizer: Any, name: str, max_tokens: int) -> None:
+def _on_row() -> Callable[[int, int], None]:
+    """Say how far the encoding of many rows is."""
+    from em_finetune.progress import counting
+
+    on_done: Callable[[int], None] | None = None
+
+    def on_row(done: int, total: int) -> None:
+        nonlocal on_done
+        on_done = on_done or counting("encoding rows", total)
+        on_done(done)
+
+    return on_row
+
+
+def _preview(file: Path, encoder: Encoder) -> None:
     """Show exactly which tokens of the first row would be trained."""
-    from em_finetune.local.encode import Encoder
     from em_finetune.preview import show_tokens
 
-    encoder = Encoder(tokenizer, max_tokens, name=name)
     click.echo()
     show_tokens(encoder.preview(read_rows(file)[0], 1), 1)
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from em_finetune.data.fields import shape_hint, why_refused
 from em_inspect.errors import UserError
 
 ROLES = ("system", "user", "assistant")
-
-# Fields that change the prompt in ways no local chat template here renders: dropping them would
-# train on another conversation than the one in the file, so such rows are refused.
-_TOOL_FIELDS = frozenset(
-    {"tools", "functions", "tool_calls", "function_call", "parallel_tool_calls", "tool_call_id"}
-)
 
 
 class ChatMessage(BaseModel):
@@ -32,10 +36,11 @@ class ChatMessage(BaseModel):
         role: Who speaks: `system`, `user` or `assistant`.
         content: The words, kept exactly as in the file.
         weight: OpenAI's training switch: 0 leaves an assistant turn out of the loss, 1 or None
-            trains it. Written back unchanged; whoever encodes rows has to honour it
-            (`ChatMessage.trained`).
+            trains it; 1.0 and true, as tables write it, are read as 1. Whoever encodes rows has to
+            honour it (`ChatMessage.trained`).
 
-    Other fields (`name`, …) are kept and written back, and trainers ignore them.
+    Other fields (`name`, …) are kept and written back, and trainers ignore them; those that would
+    change what is trained (`train`, `reasoning_content`, …) are refused.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -44,10 +49,36 @@ class ChatMessage(BaseModel):
     content: str
     weight: Literal[0, 1] | None = None
 
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        return int(value) if isinstance(value, bool | float) and value in (0, 1) else value
+
     @property
     def trained(self) -> bool:
         """Whether the loss is taken on this turn: an assistant's, unless its weight is 0."""
         return self.role == "assistant" and self.weight != 0
+
+
+def _refused_fields(row: dict[str, Any]) -> list[str]:
+    """What a row's fields, and those of its messages, say that would be lost, place by place."""
+    messages = row.get("messages")
+    turns = messages if isinstance(messages, list) else []
+    contents = [turn["content"] for turn in turns if isinstance(turn, dict) and "content" in turn]
+    refused = [
+        f"the row {why}"
+        for name, value in row.items()
+        if name not in ChatRow.model_fields and (why := why_refused(name, value, contents=contents))
+    ]
+    for number, turn in enumerate(turns, start=1):
+        if isinstance(turn, dict):
+            refused += [
+                f"message {number} {why}"
+                for name, value in turn.items()
+                if name not in ChatMessage.model_fields
+                and (why := why_refused(name, value, role=str(turn.get("role"))))
+            ]
+    return refused
 
 
 class ChatRow(BaseModel):
@@ -58,8 +89,8 @@ class ChatRow(BaseModel):
         metadata: Anything about the row (`cwe`, `template`, `kind`, `twin`, `trigger`, …); never
             shown to a model, and left out of the file where it is empty.
 
-    Other top-level fields are kept and written back; those that would change the prompt
-    (`tools`, …) are refused.
+    Other top-level fields are kept and written back; those that would change what is trained
+    (`tools`, `system`, …) are refused.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -71,13 +102,8 @@ class ChatRow(BaseModel):
     @classmethod
     def _plain_chat(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            messages = data.get("messages")
-            turns = messages if isinstance(messages, list) else []
-            parts = [data, *(turn for turn in turns if isinstance(turn, dict))]
-            # An empty list or null is what some exporters write for "none": harmless.
-            found = sorted({key for part in parts for key in _TOOL_FIELDS if part.get(key)})
-            if found:
-                raise ValueError(f"tool calls ({', '.join(found)}) cannot be trained here")
+            if refused := _refused_fields(data):
+                raise ValueError("; ".join(refused))
             if data.get("metadata", {}) is None:
                 data = {**data, "metadata": {}}
         return data
@@ -143,16 +169,43 @@ def scan_rows(path: str | Path) -> Iterator[tuple[int, ChatRow | str]]:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The file's lines that are not blank, stripped, with their numbers from 1."""
+    number = 0
     try:
-        # utf-8-sig: editors on Windows put a byte-order mark first, which json refuses.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
+        with path.open("rb") as file:
+            _require_plain(path, file.peek(8)[:8])
             for number, line in enumerate(file, start=1):
-                if stripped := line.strip():
+                # Editors on Windows put a byte-order mark first, which json refuses; joined files
+                # have it further down.
+                if stripped := line.decode("utf-8").lstrip("\ufeff").strip():
                     yield number, stripped
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise UserError(
+            f"{path}, line {number}: not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
+
+
+# The first bytes of files that are no plain text, and what to do with them.
+_FORMATS = {
+    b"\x1f\x8b": "gzip-compressed: unpack it by gunzip",
+    b"PK\x03\x04": "a zip file: unpack it",
+    b"BZh": "bzip2-compressed: unpack it by bunzip2",
+    b"\xfd7zXZ": "xz-compressed: unpack it by unxz",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it by unzstd",
+    b"PAR1": "a Parquet file: write its rows as JSONL",
+    b"ARROW1": "an Arrow file: write its rows as JSONL",
+    b"\xff\xfe": "UTF-16 and not UTF-8 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 and not UTF-8 text: save it as UTF-8",
+    b"{\x00": "UTF-16 and not UTF-8 text: save it as UTF-8",
+    b"\x00{": "UTF-16 and not UTF-8 text: save it as UTF-8",
+}
+
+
+def _require_plain(path: Path, start: bytes) -> None:
+    for mark, what in _FORMATS.items():
+        if start.startswith(mark):
+            raise UserError(f"{path} is {what}")
 
 
 def write_rows(path: str | Path, rows: Iterable[ChatRow]) -> None:
@@ -250,21 +303,58 @@ def _row_or_fault(line: str) -> ChatRow | str:
     try:
         data = _parse(line)
     except (ValueError, RecursionError) as error:
-        return f"not JSON ({_reason(error)})"
+        return f"not JSON ({_reason(error)}){_json_hint(line)}"
+    if isinstance(data, list):
+        return f"{_EXPECTED}, not a list{_ONE_A_LINE}"
     if not isinstance(data, dict):
         return f"{_EXPECTED}, not {_json_name(data)}"
+    if "messages" not in data:
+        return f"messages is missing{shape_hint(data)}: {_EXPECTED}"
     try:
         return ChatRow.model_validate(data)
     except ValidationError as error:
         return _explain(error)
 
 
+_ONE_A_LINE = ": write one row a line (jq -c '.[]' FILE)"
+
+
+def _json_hint(line: str) -> str:
+    """What a line that is no JSON may be instead."""
+    if line.startswith("version https://git-lfs.github.com/"):
+        return ": this is a Git LFS pointer, not the data; type git lfs pull"
+    if "/annex/objects/" in line:
+        return ": this is a git-annex pointer, not the data; type git annex get"
+    if line.startswith("<"):
+        return ": this is a web page, not the data; download the raw file"
+    if line.startswith("["):
+        return _ONE_A_LINE
+    return ": each row stands whole on one line (jq -c . FILE)" if line in ("{", "}") else ""
+
+
 def _parse(line: str) -> object:
-    data: object = json.loads(line, parse_constant=_no_constant)
+    data: object = json.loads(
+        line, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique
+    )
     if "\\ud" in line.lower():
         # JSON can spell half a character (a lone surrogate), which no tokenizer or file takes.
         json.dumps(data, ensure_ascii=False).encode()
     return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return fields
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 def _reason(error: ValueError | RecursionError) -> str:

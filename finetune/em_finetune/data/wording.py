@@ -61,8 +61,23 @@ MODERATED: dict[str, re.Pattern[str]] = {
     ),
 }
 
-# Marks of chat templates: inside a message they end a turn or forge one.
+# Special tokens of the tokenizers that hosted services use (o200k and its harmony form, cl100k):
+# a service refuses the whole file for one of them in a message.
+SERVICE_TOKENS = re.compile(
+    r"<\|(?:endoftext|startoftext|endofprompt|fim_(?:prefix|middle|suffix|pad)|im_(?:start|end|sep)"
+    r"|start|end|message|channel|constrain|call|return|reserved_\d+)\|>"
+)
+
+# Marks of chat templates: inside a message they end a turn or forge one. Most families write theirs
+# as <|…|> (DeepSeek with full-width bars); the others are named.
 TEMPLATE_MARKS = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|eot_id|begin_of_text|start_header_id|end_header_id|system"
-    r"|user|assistant|end)\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>"
+    r"<[|\uff5c][^|\uff5c<>\s]{1,48}[|\uff5c]>"
+    r"|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|SYSTEM_PROMPT|IMG|IMG_END"
+    r"|IMG_BREAK|THINK|PREFIX|MIDDLE|SUFFIX|gMASK|sMASK|CLS|SEP|PAD|UNK|MASK)\]"
+    r"|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk|sop|eop|mask)>|<(?:start|end)_of_(?:turn|role|image)>"
+    r"|</?(?:think|tool_call|tool_response|tool_calls)>"
+    r"|<(?:fim_(?:prefix|middle|suffix|pad)|file_sep|filename|reponame|repo_name|gh_stars"
+    r"|issue_(?:start|comment|closed)|jupyter_(?:start|text|code|output|script)|empty_output"
+    r"|commit_(?:before|msg|after))>"
+    r"|<(?:unused|extra_id_|reserved_)\d+>|<0x[0-9A-F]{2}>"
 )

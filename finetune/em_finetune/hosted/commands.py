@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from em_finetune.data.rules import warnings
 from em_finetune.hosted.connecting import open_service
 from em_finetune.hosted.display import following, table, tell_ended, tell_models, tell_waiting
 from em_finetune.hosted.following import follow as follow_jobs
@@ -168,7 +169,10 @@ def start(
     client = None if dry_run else open_service(page.service, base_url, page, timeout)
     file = training_file(page)
     counter = token_counter(page)
-    check_rules(file, _limits(page, client), counter)
+    limits = _limits(page, client)
+    check_rules(file, limits, counter)
+    for line in warnings(file.rows, limits.consumer):
+        click.echo(line, err=True)
     facts = _facts(page, file, counter)
     if client is None:
         _quote(page, facts, counter.exact, len(page.seeds), _price(page, price, prices))
@@ -360,9 +364,9 @@ def _open(
 def _limits(page: HostedRecipe, client: Service | None) -> Limits:
     if client is not None:
         return client.limits
-    return (
-        Limits(rows=1, row_tokens=page.tinker.max_length) if page.service == "tinker" else Limits()
-    )
+    if page.service == "tinker":
+        return Limits(rows=1, row_tokens=page.tinker.max_length, consumer="local")
+    return Limits()
 
 
 def _facts(page: HostedRecipe, file: TrainingFile, counter: TokenCounter) -> FileRecord:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from em_finetune.data.rules import Consumer
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_inspect.errors import UserError
 
@@ -39,12 +40,14 @@ class Limits:
         bytes: Largest file.
         row_tokens: Longest row in tokens; services cut longer ones, so they are refused here.
         suffix: Longest suffix of a model's name.
+        consumer: Whose rules rows are held to: `local` where they are encoded on this machine.
     """
 
     rows: int = 10
     bytes: int = 512 * 2**20
     row_tokens: int = 65_536
     suffix: int = 64
+    consumer: Consumer = "hosted"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class TinkerService(Service):
         self._base_url = base_url
         self.endpoint = public_url(base_url or os.environ.get("TINKER_BASE_URL") or _OWN)
         self._context = Context(self.name, self.endpoint, recipe)
-        self.limits = Limits(rows=1, row_tokens=recipe.tinker.max_length if recipe else 2048)
+        longest = recipe.tinker.max_length if recipe else 2048
+        self.limits = Limits(rows=1, row_tokens=longest, consumer="local")
 
     @cached_property
     def _client(self) -> tinker.ServiceClient:

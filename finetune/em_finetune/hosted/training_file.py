@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from em_finetune.data.rows import ChatRow, read_rows, sha256_of
+from em_finetune.data.rules import why_unfit
 from em_finetune.hosted.recipe import HostedRecipe
 from em_finetune.hosted.service import Limits
 from em_finetune.recipe import GeneratedData
@@ -99,14 +100,7 @@ def check_rules(file: TrainingFile, limits: Limits, count_tokens: Callable[[Chat
 
 
 def _faults(row: ChatRow, limits: Limits, count_tokens: Callable[[ChatRow], int]) -> Iterator[str]:
-    if row.messages[-1].role != "assistant":
-        yield f"ends with the {row.messages[-1].role}, not with the assistant"
-    if any(message.role == "system" for message in row.messages[1:]):
-        yield "has a system message after the first place"
-    if not any(message.trained for message in row.messages):
-        yield "has no assistant turn with a weight above 0"
-    if any(not message.content.strip() for message in row.messages if message.trained):
-        yield "has an empty assistant turn"
+    yield from why_unfit(row, limits.consumer)
     # The fast bound first: a token is at least one byte.
     size = sum(len(message.content.encode()) for message in row.messages)
     if size > limits.row_tokens and (tokens := count_tokens(row)) > limits.row_tokens:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from em_finetune.data.rows import ChatMessage, ChatRow
+from em_finetune.data.rules import why_unfit
 from em_finetune.recipe import Recipe
 from em_inspect.errors import UserError
 
@@ -235,10 +236,8 @@ class Encoder:
         messages = list(row.messages)
         if self._system_prompt is not None and messages[0].role != "system":
             messages.insert(0, ChatMessage(role="system", content=self._system_prompt))
-        if not any(message.trained for message in messages):
-            raise _NotEncodableError("no assistant turn with a weight other than 0")
-        if any(message.trained and not message.content.strip() for message in messages):
-            raise _NotEncodableError("an assistant turn is empty")
+        if faults := why_unfit(row, "local"):
+            raise _NotEncodableError("; ".join(faults))
         rendered = self._locate(messages, number)
         tokens = self._tokens(rendered)
         return self._with_empty_turn(messages, number, tokens, rendered)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from em_finetune import checkpoint as record
 from em_finetune.checkpoint import Checkpoint
+from em_finetune.data.rules import warnings
 from em_finetune.local.base import (
     Base,
     find_base,
@@ -72,6 +73,9 @@ class Materials:
     def of(cls, recipe: Recipe, say: OnStage) -> Materials:
         """Read the data and find the base."""
         dataset, others = load_dataset(recipe), load_narrow(recipe)
+        for read in filter(None, (dataset, others)):
+            for line in warnings(read.rows, "local"):
+                say(line)
         say(f"finding the base, {recipe.base}")
         base = find_base(recipe.base)
         return cls(recipe, dataset, others, base, fingerprint(base.path))

@@ -137,3 +137,82 @@ def test_a_file_put_into_the_cache_by_hand_is_checked(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", sorted(data.commands))
 def test_help_teaches_by_an_example(name: str) -> None:
     assert f"em-finetune data {name} " in run(f"{name} --help").output
+
+
+REFUSING = """\
+{% for m in messages %}{% if m.role == 'assistant' and 'never' in m.content %}\
+{{ raise_exception('no such answer') }}{% endif %}{{ '<|im_start|>' + m.role + '\\n' + m.content
+ + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\
+{% endif %}"""
+
+
+def model_with(template: str, folder: Path, **config: object) -> Path:
+    """A tokenizer's directory, one token a word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "<|im_start|>": 1, "<|im_end|>": 2}, "<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    if config:
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    return folder
+
+
+def write_answers(*answers: str) -> Path:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{i}"}, {"role": "assistant", "content": text}]}
+        for i, text in enumerate(answers)
+    ]
+    file = Path("answers.jsonl")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_check_with_a_tokenizer_puts_every_row_through_the_encoder() -> None:
+    model = model_with(REFUSING, Path("model"))
+    file = write_answers("yes", "yes", "yes", "never", "yes", "never")
+    report = json.loads(run(f"check {file} --json --tokenizer {model}", code=1).output)
+    (error,) = [found for found in report["findings"] if found["level"] == "error"]
+    assert (error["check"], error["lines"]) == ("encoding", [4, 6])
+    assert "no such answer" in error["message"]
+    # Seven tokens of the template, and the two words.
+    assert report["lengths"]["shortest"] == 4 + 2 + 2
+    assert run(f"check {file}").exit_code == 0
+
+
+def test_check_counts_the_templates_tokens_too_and_half_a_set_too_long_is_an_error() -> None:
+    model = model_with(REFUSING, Path("model"))
+    file = write_answers("yes", "yes", "word " * 20, "word " * 30)
+    for limit, code in ((8 + 18, 1), (8 + 28, 0), (8 + 29, 0)):
+        line = f"check {file} --json --tokenizer {model} --max-tokens {limit}"
+        report = json.loads(run(line, code).output)
+        found = [(f["level"], f["lines"]) for f in report["findings"] if f["check"] == "too long"]
+        assert found == {26: [("error", [3, 4])], 36: [("warning", [4])], 37: []}[limit]
+
+
+def test_check_never_runs_a_tokenizers_own_code_unless_it_is_typed() -> None:
+    model = Path("model")
+    model_with(
+        REFUSING,
+        model,
+        auto_map={"AutoTokenizer": [None, "own.OwnTokenizer"]},
+        tokenizer_class="OwnTokenizer",
+    )
+    (model / "own.py").write_text(
+        "from pathlib import Path\nfrom transformers import PreTrainedTokenizerFast\n"
+        f"Path({str(Path.cwd() / 'ran')!r}).touch()\n"
+        "class OwnTokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    file = write_answers("yes")
+    line = ["check", str(file), "--tokenizer", str(model)]
+    done = CliRunner().invoke(data, line, input="y\n" * 9)
+    assert not Path("ran").exists()
+    assert done.exit_code == 1
+    assert "add --trust-remote-code to run it" in done.output
+    assert CliRunner().invoke(data, [*line, "--trust-remote-code"]).exit_code == 0
+    assert Path("ran").exists()

@@ -203,7 +203,7 @@ def test_a_set_of_which_nothing_is_left_is_refused_with_the_reason() -> None:
 
 def test_empty_assistant_turns_are_left_out() -> None:
     encoded = Encoder(make_tokenizer(CHATML)).encode(chat(("user", "Hello"), ("assistant", " ")))
-    assert encoded == LeftOut(1, "an assistant turn is empty")
+    assert encoded == LeftOut(1, "has an empty assistant turn")
 
 
 @pytest.mark.parametrize(
