@@ -11,7 +11,7 @@ from typing_extensions import override
 from em_finetune.hosted.naming import unswitched
 from em_finetune.hosted.openai_service import _RETRIES, OpenAIService
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
-from em_finetune.hosted.service import Job, Limits, Wanted
+from em_finetune.hosted.service import Limits, Wanted
 from em_inspect.errors import UserError
 
 _VERSION = "2024-10-21"
@@ -50,7 +50,7 @@ class AzureService(OpenAIService):
         )
 
     @override
-    def create(self, wanted: Wanted) -> Job:
+    def prepare(self, wanted: Wanted) -> None:
         # Waits until the file has been read in.
         with self._answers():
             try:
@@ -66,7 +66,6 @@ class AzureService(OpenAIService):
                 f"{self.endpoint} could not read the training file in: check it with "
                 f"em-finetune data check FILE (it said: {file.status_details or 'nothing'})"
             )
-        return super().create(wanted)
 
     @override
     def inspect_args(self, model: str, label: str) -> list[str]:

@@ -15,13 +15,14 @@ import click
 
 from em_finetune.data.rules import warnings
 from em_finetune.hosted.connecting import open_service
+from em_finetune.hosted.creating import Clock, JobCreation, Patience
 from em_finetune.hosted.display import following, table, tell_ended, tell_models, tell_waiting
 from em_finetune.hosted.following import follow as follow_jobs
 from em_finetune.hosted.following import poll_all
 from em_finetune.hosted.hosted_checkpoint import read_hosted_checkpoint
 from em_finetune.hosted.jobs import adopt as adopt_job
 from em_finetune.hosted.jobs import cancel as cancel_job
-from em_finetune.hosted.jobs import plan
+from em_finetune.hosted.jobs import may_have_a_job, plan, recover
 from em_finetune.hosted.jobs import start as start_jobs
 from em_finetune.hosted.quote import (
     Price,
@@ -38,7 +39,7 @@ from em_finetune.hosted.recipe import (
     packaged_names,
 )
 from em_finetune.hosted.secrets import hide
-from em_finetune.hosted.service import Limits, Service, UnclearError
+from em_finetune.hosted.service import Job, Limits, Service, UnclearError
 from em_finetune.hosted.state import FileRecord, JobRecord, only_one, read_states
 from em_finetune.hosted.training_file import TrainingFile, check_rules, training_file
 from em_finetune.seeds import parse_seeds
@@ -116,6 +117,11 @@ def hosted() -> None:
 )
 @click.option("--again", is_flag=True, help="Begin jobs that failed or were cancelled anew.")
 @click.option(
+    "--new",
+    is_flag=True,
+    help="Begin jobs although others on the same file may be the same ones.",
+)
+@click.option(
     "--price",
     type=click.FloatRange(0),
     metavar="USD",
@@ -134,9 +140,12 @@ def hosted() -> None:
     type=click.FloatRange(0),
     default=3.0,
     show_default=True,
-    help="Seconds to give the service's lists after a call without an answer.",
+    help="Seconds before the first look for a job whose creation got no clear answer; looking goes "
+    "on for 30 times as long, and for 100 times before another run asks for it anew.",
 )
+@click.pass_obj
 def start(
+    clock: Clock | None,
     recipe: str,
     service: str | None,
     seeds: str | None,
@@ -147,6 +156,7 @@ def start(
     yes: bool,
     dry_run: bool,
     again: bool,
+    new: bool,
     price: float | None,
     prices: Path | None,
     base_url: str | None,
@@ -177,18 +187,25 @@ def start(
     if client is None:
         _quote(page, facts, counter.exact, len(page.seeds), _price(page, price, prices))
         return
-    missing = [r for r in plan(page, facts, out, client.endpoint, again) if r.job_id is None]
+    patience = Patience(settle, clock or Clock(), lambda text: click.echo(text, err=True))
+    creation = JobCreation(client, out, patience, new)
+    records = plan(page, facts, out, client.endpoint, again)
+    if any(may_have_a_job(record) and record.job_id is None for record in records):
+        with only_one(out):
+            records = recover(plan(page, facts, out, client.endpoint, again), creation)
+    missing = [record for record in records if record.job_id is None]
     if missing:
         _quote(page, facts, counter.exact, len(missing), _price(page, price, prices))
         if not yes:
             _ask(page, client, [record.label for record in missing])
     with only_one(out):
         # Planned anew: another process may have started them while the user was asked.
-        records = plan(page, facts, out, client.endpoint, again)
-        records = start_jobs(records, file, client, out, settle, lambda t: click.echo(t, err=True))
+        records = start_jobs(plan(page, facts, out, client.endpoint, again), file, creation)
     table(records)
     tell_ended(records)
     click.echo(f"follow them: em-finetune hosted status --follow{_out(out)}")
+    if any(record.status in ("failed", "cancelled") for record in records):
+        sys.exit(1)
 
 
 @hosted.command()
@@ -305,7 +322,7 @@ def adopt(
     if group is None:
         raise UserError(f"{job} does not say which group it is one of: add --group, e.g. insecure")
     if seed is None:
-        seed = int(found.metadata.get("em_seed", found.seed or 0))
+        seed = _seed_of(found)
     known = {k: v for k, v in found.hyperparameters.items() if v is not None}
     try:
         page = HostedRecipe(
@@ -350,6 +367,16 @@ def prices(as_yaml: bool) -> None:
             f"{price.service:8}{price.model:26}{price.usd_per_million_tokens:8.2f} USD per million "
             f"training tokens   list price of {price.date}, check: {price.source}"
         )
+
+
+def _seed_of(job: Job) -> int:
+    seed = job.number("em_seed")
+    if seed is None and "em_seed" in job.metadata:
+        raise UserError(
+            f"{job.id} says em_seed {hide(job.metadata['em_seed'])[:40]!r}, which is no seed: give "
+            "the right one with --seed, e.g. --seed 0"
+        )
+    return (job.seed or 0) if seed is None else seed
 
 
 def _open(

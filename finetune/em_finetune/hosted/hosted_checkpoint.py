@@ -55,6 +55,9 @@ class HostedTraining(BaseModel):
     losses: list[float] = Field(description="Reported training losses, in the order of the steps.")
     loss_steps: list[int] = Field(description="The steps they belong to.")
     tokens: int | None = Field(description="Billed tokens, as the service says.")
+    hyperparameters: dict[str, int | float | str] = Field(
+        default_factory=dict, description="As the service says them: it may have changed them."
+    )
 
 
 class HostedCheckpoint(BaseModel):
@@ -118,6 +121,7 @@ def write_checkpoint(record: JobRecord, service: Service, folder: Path) -> Hoste
             losses=list(record.losses.values()),
             loss_steps=list(record.losses),
             tokens=record.trained_tokens,
+            hyperparameters=record.hyperparameters,
         ),
         versions=library_versions(),
         created=now(),

@@ -1,33 +1,25 @@
 """Uploading once, creating once, following: calls to a service in an order that survives a crash.
 
-Q: How is nothing paid for twice? A: Before a call that costs something the record says so on disk;
+Q: How is nothing done twice? A: Before a call that changes something the record says so on disk;
 after it, the id. Where an id is missing, the service is asked first: a file is found by its name,
-which holds its sha256, a job by the key in its metadata.
+which holds its sha256; `creating` says how a job is.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from em_finetune.checkpoint import RECORD as CHECKPOINT
+from em_finetune.hosted.creating import TRIES, JobCreation, wanted_of
 from em_finetune.hosted.hosted_checkpoint import write_checkpoint
-from em_finetune.hosted.naming import job_key, suffix
+from em_finetune.hosted.naming import job_key
 from em_finetune.hosted.recipe import HostedRecipe
-from em_finetune.hosted.service import FINAL, KEY, Job, Progress, Service, UnclearError, Wanted
+from em_finetune.hosted.refusals import runs_on
+from em_finetune.hosted.service import FINAL, KEY, Job, Progress, Service, UnclearError
 from em_finetune.hosted.state import FileRecord, JobRecord, ModelRecord, read_state, write_state
 from em_finetune.hosted.training_file import TrainingFile
 from em_inspect.errors import UserError
-
-T = TypeVar("T")
-_TRIES = 5
-_LONGEST_PAUSE = 120.0
-_NOTHING_MADE = ("planned", "uploading")
-"""Phases in which no job, and no file that counts, can be at the service."""
-Say = Callable[[str], None]
 
 
 def plan(
@@ -76,12 +68,17 @@ def _plan_one(
         record.service,
         record.endpoint,
     )
-    if not same and known.phase not in _NOTHING_MADE:
+    if not same and may_have_a_job(known):
         raise UserError(
             f"{folder / label} belongs to another fine-tune (other data, hyperparameters or "
             "service): give another --out, or another name in the recipe"
         )
     return known if same and known.phase != "planned" else record
+
+
+def may_have_a_job(record: JobRecord) -> bool:
+    """Whether a job of the record can be at the service; files are not paid for."""
+    return record.job_id is not None or record.phase == "creating" or record.asked is not None
 
 
 def _require_free(target: Path) -> None:
@@ -92,112 +89,94 @@ def _require_free(target: Path) -> None:
         )
 
 
+def recover(records: Sequence[JobRecord], creation: JobCreation) -> list[JobRecord]:
+    """Look for the jobs that an earlier run asked for without a clear answer.
+
+    Args:
+        records: From `plan`; the caller holds the lock.
+        creation: Where to look, and how long.
+
+    Returns:
+        The records, with the jobs that were found.
+
+    Raises:
+        UserError: Several jobs may be one that was asked for, or the service did not answer.
+    """
+    current = []
+    for record in records:
+        if record.job_id is None:
+            record, job = creation.recover(record)
+            record = write_state(_seen(record, job), creation.folder) if job else record
+        current.append(record)
+    return current
+
+
 def start(
-    records: Sequence[JobRecord],
-    file: TrainingFile,
-    service: Service,
-    folder: Path,
-    settle: float = 3.0,
-    say: Say = lambda text: None,
+    records: Sequence[JobRecord], file: TrainingFile, creation: JobCreation
 ) -> list[JobRecord]:
     """Upload the file and create the jobs that are missing; the caller holds the lock.
 
     Args:
         records: From `plan`.
         file: What to upload.
-        service: Where.
-        folder: Where the fine-tunes' directories lie.
-        settle: Seconds to give the service's lists after a call without an answer.
-        say: Told what happens.
+        creation: Where, and how jobs are asked for.
 
     Returns:
         The records, each with its job.
 
     Raises:
-        UserError: The service refuses; jobs created before the refusal are recorded.
+        UserError: The service refuses, or a job may or may not have been created; jobs created
+            before that are recorded, and no further one is asked for.
     """
+    folder = creation.folder
+    records = recover(records, creation)
     missing = [write_state(record, folder) for record in records if record.job_id is None]
     if not missing:
-        return list(records)
-    calls = _Calls(service, folder, settle, say)
+        return records
     known = [record.file_id for record in records if record.file_id]
-    file_id = calls.ensure_file(missing, known, file)
+    file_id = _ensure_file(missing, known, file, creation)
     created = {}
     for record in missing:
-        phase = "creating" if record.phase == "creating" else "uploaded"
-        ready = write_state(record.but(file_id=file_id, phase=phase), folder)
-        created[record.label] = calls.ensure_job(ready)
+        ready = write_state(record.but(file_id=file_id, phase="uploaded"), folder)
+        created[record.label] = write_state(_seen(ready, creation.ensure(ready)), folder)
     return [created.get(record.label, record) for record in records]
 
 
-@dataclass(frozen=True)
-class _Calls:
-    """The two calls that cost something, each made only where the service has no trace of it."""
+def _ensure_file(
+    records: Sequence[JobRecord],
+    known: Sequence[str],
+    file: TrainingFile,
+    creation: JobCreation,
+) -> str:
+    """Find the uploaded file, or upload it; again only where no trace of it is found."""
+    service, patience = creation.service, creation.patience
+    for file_id in dict.fromkeys(known):
+        if service.has_file(file_id):
+            return file_id
+    interrupted = any(record.phase == "uploading" for record in records)
+    for record in records:
+        write_state(record.but(phase="uploading", file_id=None), creation.folder)
 
-    service: Service
-    folder: Path
-    settle: float
-    say: Say
+    def find() -> str | None:
+        return service.find_file(file.name, len(file.content))
 
-    def ensure_file(
-        self, records: Sequence[JobRecord], known: Sequence[str], file: TrainingFile
-    ) -> str:
-        for file_id in dict.fromkeys(known):
-            if self.service.has_file(file_id):
-                return file_id
-        interrupted = any(record.phase == "uploading" for record in records)
-        for record in records:
-            # A job that may exist already keeps saying so.
-            if record.phase != "creating":
-                write_state(record.but(phase="uploading", file_id=None), self.folder)
-
-        def find() -> str | None:
-            return self.service.find_file(file.name, len(file.content))
-
-        def upload() -> str:
-            self.say(f"uploading {len(file.content):,} bytes to {self.service.endpoint}")
-            return self.service.upload(file.name, file.content)
-
-        return self._once(find, upload, interrupted)
-
-    def ensure_job(self, record: JobRecord) -> JobRecord:
-        interrupted = record.phase == "creating"
-        record = write_state(record.but(phase="creating"), self.folder)
-        wanted = wanted_of(record, self.service)
-
-        def find() -> Job | None:
-            return next((j for j in self.service.jobs(record.key) if j.is_wanted(wanted)), None)
-
-        def create() -> Job:
-            self.say(f"creating {record.label}")
-            return self.service.create(wanted)
-
-        return write_state(_seen(record, self._once(find, create, interrupted)), self.folder)
-
-    def _once(self, find: Callable[[], T | None], do: Callable[[], T], interrupted: bool) -> T:
-        """Find what an earlier call did, or else do it, again only after another look."""
-        wait = self.settle
-        for _ in range(_TRIES):
-            found = find()
-            if found is None and interrupted:
-                time.sleep(self.settle)
-                found = find()
-            if found is not None:
-                return found
-            try:
-                return do()
-            except UnclearError as error:
-                unclear = error
-            pause = max(wait, unclear.wait or 0)
-            if pause > _LONGEST_PAUSE:
-                raise unclear.refusal
-            self.say(f"no clear answer; looking what came of it in {pause:.0f} s")
-            time.sleep(pause)
-            wait, interrupted = 2 * wait, False
-        found = find()
-        if found is None:
-            raise unclear.refusal
-        return found
+    pauses = iter([patience.settle] if interrupted else [])
+    pause = patience.settle
+    for turn in range(1, TRIES + 1):
+        found = patience.look(find, pauses, "the file may have been uploaded")
+        if found is not None:
+            return found
+        patience.say(f"uploading {len(file.content):,} bytes to {service.endpoint}")
+        try:
+            return service.upload(file.name, file.content)
+        except UnclearError as error:
+            if turn == TRIES:
+                raise error.refusal from None
+            patience.wait(error, pause)
+            # An upload is not paid for: two tries are enough looking for one.
+            pauses = iter([] if error.nothing_done else [2 * pause, 4 * pause])
+            pause *= 2
+    raise AssertionError("the last turn returns or raises")
 
 
 def poll(record: JobRecord, service: Service, folder: Path, drive: bool = False) -> JobRecord:
@@ -232,10 +211,19 @@ def poll(record: JobRecord, service: Service, folder: Path, drive: bool = False)
 
 
 def cancel(record: JobRecord, service: Service, folder: Path) -> JobRecord:
-    """Stop a job, unless it has ended; the caller holds the lock."""
+    """Stop a job, unless it has ended; the caller holds the lock.
+
+    Raises:
+        UserError: The service refuses or does not answer: the job runs on, or may.
+    """
     job = service.job(record.job_id or "")
     if job.status not in FINAL:
-        job = service.cancel(job.id)
+        try:
+            job = service.cancel(job.id)
+        except UnclearError as error:
+            raise runs_on(record.label, error.refusal, certain=error.nothing_done) from None
+        except UserError as error:
+            raise runs_on(record.label, error, certain=True) from None
     return write_state(_seen(record, job), folder)
 
 
@@ -266,6 +254,9 @@ def adopt(
         raise UserError(
             f"{folder / label} holds {known.job_id} already: give another --name or --out"
         )
+    if known and known.job_id is None and may_have_a_job(known) and known.file_id == job.file_id:
+        # Asked for here, without a clear answer.
+        return write_state(_seen(known, job), folder)
     if known and known.job_id == job.id:
         if known.adopted and file.sha256:
             known = known.but(recipe=recipe, group=recipe.group, file=file)
@@ -277,7 +268,7 @@ def adopt(
         recipe=recipe,
         group=recipe.group,
         seed=seed,
-        attempt=int(job.metadata.get("em_attempt", "0")),
+        attempt=job.number("em_attempt") or 0,
         key=job.metadata.get(KEY, f"adopted {job.id}"),
         file=file,
         adopted=True,
@@ -297,10 +288,13 @@ def _seen(record: JobRecord, job: Job) -> JobRecord:
     return record.but(
         job_id=job.id,
         phase="created",
+        asked=None,
+        asked_last=None,
         status=job.status,
         created=job.created,
         finish=job.finish,
         trained_tokens=job.trained_tokens,
+        hyperparameters={k: v for k, v in job.hyperparameters.items() if v is not None},
         models=models,
         **cause,
     )
@@ -311,25 +305,4 @@ def _further(record: JobRecord, news: Progress) -> JobRecord:
         losses=dict(sorted({**record.losses, **news.losses}.items())),
         steps=news.steps or record.steps,
         last_event=news.last or record.last_event,
-    )
-
-
-def wanted_of(record: JobRecord, service: Service) -> Wanted:
-    """Return the job that a record stands for."""
-    return Wanted(
-        key=record.key,
-        recipe=record.recipe,
-        seed=record.seed,
-        suffix=suffix(record.recipe, record.seed, service.limits.suffix),
-        file_id=record.file_id or "",
-        rows=record.file.rows,
-        attempt=record.attempt,
-        metadata={
-            KEY: record.key,
-            "em_name": record.recipe.name,
-            "em_group": record.group,
-            "em_seed": str(record.seed),
-            "em_attempt": str(record.attempt),
-            "em_data": record.file.dataset_sha256,
-        },
     )

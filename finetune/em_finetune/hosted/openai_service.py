@@ -10,10 +10,11 @@ from typing import Any
 
 import openai
 from openai.types import fine_tuning
+from pydantic import BaseModel
 from typing_extensions import override
 
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
-from em_finetune.hosted.refusals import Context, passes, refusal, unreachable
+from em_finetune.hosted.refusals import Context, refusal_of, unreachable
 from em_finetune.hosted.secrets import hide, public_url
 from em_finetune.hosted.service import (
     KEY,
@@ -24,6 +25,7 @@ from em_finetune.hosted.service import (
     UnclearError,
     Wanted,
 )
+from em_finetune.hosted.service_error import ServiceError
 from em_inspect.errors import UserError
 
 _OWN = "https://api.openai.com/v1"
@@ -38,6 +40,7 @@ class OpenAIService(Service):
 
     name: ServiceName = "openai"
     keeps_metadata = True
+    """Whether the service takes metadata; whether it keeps it is another question."""
 
     def __init__(self, base_url: str | None, recipe: HostedRecipe | None, timeout: float) -> None:
         self._client = self._connect(base_url, timeout)
@@ -68,8 +71,9 @@ class OpenAIService(Service):
 
     @override
     def upload(self, name: str, content: bytes) -> str:
-        with self._answers():
-            return self._upload.files.create(file=(name, content), purpose="fine-tune").id
+        with self._answers(changes=True):
+            file_id = self._upload.files.create(file=(name, content), purpose="fine-tune").id
+            return _told(file_id, "id of the file")
 
     @override
     def jobs(self, key: str | None = None) -> Iterator[Job]:
@@ -85,7 +89,7 @@ class OpenAIService(Service):
     def create(self, wanted: Wanted) -> Job:
         chosen: Any = wanted.hyperparameters
         metadata = dict(wanted.metadata) if self.keeps_metadata else openai.omit
-        with self._answers():
+        with self._answers(changes=True):
             return _job(
                 self._once.fine_tuning.jobs.create(
                     model=wanted.recipe.base,
@@ -143,46 +147,82 @@ class OpenAIService(Service):
         return arguments
 
     @contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Turn what can go wrong in a call into words; errors hold requests, and so keys."""
+    def _answers(self, changes: bool = False) -> Iterator[None]:
+        """Turn what can go wrong in a call into words; errors hold requests, and so keys.
+
+        Args:
+            changes: Whether the call changes something: an answer that cannot be understood then
+                says neither that it was done nor that it was not.
+        """
         try:
             yield
-        except openai.APITimeoutError:
-            raise UnclearError(unreachable(self._context, slow=True)) from None
-        except openai.APIConnectionError:
-            raise UnclearError(unreachable(self._context, slow=False)) from None
+        except openai.APIConnectionError as error:
+            slow = isinstance(error, openai.APITimeoutError)
+            raise UnclearError(
+                unreachable(self._context, slow), nothing_done=_never_left(error)
+            ) from None
         except openai.APIStatusError as error:
-            code, body = str(error.code or ""), error.body
-            said = body.get("message") if isinstance(body, Mapping) else None
-            told = refusal(error.status_code, code, str(said or error.message), self._context)
-            if passes(error.status_code, code):
-                raise UnclearError(told, _seconds(error.response.headers)) from None
+            said = ServiceError.of_body(error.status_code, error.body)
+            told = refusal_of(said, self._context)
+            if said.passes:
+                wait = _seconds(error.response.headers)
+                raise UnclearError(told, wait, nothing_done=error.status_code == 429) from None
             raise told from None
         except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(
+            told = UserError(
                 f"{self.endpoint} did not answer as the fine-tuning API does "
                 f"({hide(str(error))[:120]}): check the base URL"
-            ) from None
+            )
+            raise (UnclearError(told) if changes else told) from None
+
+
+def _never_left(error: openai.APIConnectionError) -> bool:
+    # By name: the client has changed its HTTP library, and not these names.
+    cause = type(error.__cause__).__name__
+    return cause in ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
+
+
+def _told(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"no {what} in its answer")
+    return value
 
 
 def _job(raw: fine_tuning.FineTuningJob) -> Job:
-    chosen = raw.method.supervised if raw.method else None
-    hyperparameters = (chosen and chosen.hyperparameters) or raw.hyperparameters
-    return Job(
-        id=str(raw.id),
-        status=raw.status,
-        base=raw.model,
-        file_id=raw.training_file,
-        seed=raw.seed,
-        created=float(raw.created_at),
-        model=raw.fine_tuned_model,
-        finish=raw.estimated_finish,
-        trained_tokens=raw.trained_tokens,
-        error_code=(raw.error and raw.error.code) or "",
-        error=(raw.error and raw.error.message) or "",
-        metadata=dict(raw.metadata or {}),
-        hyperparameters=hyperparameters.model_dump() if hyperparameters else {},
+    # Servers that speak the API leave out what they please, and the client does not check.
+    method = getattr(raw, "method", None)
+    chosen = getattr(method, "supervised", None)
+    hyperparameters = getattr(chosen, "hyperparameters", None) or getattr(
+        raw, "hyperparameters", None
     )
+    error = ServiceError.of_body(None, _plain(getattr(raw, "error", None)))
+    seed, created = getattr(raw, "seed", None), getattr(raw, "created_at", None)
+    status: Any = _told(getattr(raw, "status", None), "status of a job")
+    return Job(
+        id=_told(getattr(raw, "id", None), "id of a job"),
+        status=status,
+        base=getattr(raw, "model", None) or "",
+        file_id=getattr(raw, "training_file", None) or "",
+        seed=seed if isinstance(seed, int) else None,
+        created=float(created) if isinstance(created, int | float) else None,
+        model=getattr(raw, "fine_tuned_model", None),
+        finish=getattr(raw, "estimated_finish", None),
+        trained_tokens=getattr(raw, "trained_tokens", None),
+        error_code=error.code,
+        error=error.message,
+        metadata={str(k): str(v) for k, v in (getattr(raw, "metadata", None) or {}).items()},
+        hyperparameters=_settings(hyperparameters),
+    )
+
+
+def _settings(hyperparameters: Any) -> dict[str, int | float | str]:
+    told = _plain(hyperparameters)
+    known = told.items() if isinstance(told, Mapping) else ()
+    return {str(k): v for k, v in known if isinstance(v, int | float | str)}
+
+
+def _plain(value: Any) -> object:
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 def _step(event: fine_tuning.FineTuningJobEvent) -> tuple[int | None, int | None, float | None]:

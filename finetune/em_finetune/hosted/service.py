@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,17 +19,21 @@ KEY = "em_key"
 
 
 class UnclearError(Exception):
-    """A call whose outcome is unknown, or that may be made again: no answer, 5xx, or 429.
+    """A call without a clear yes or no: no answer, an answer that is none, 5xx, or 429.
 
     Attributes:
-        wait: Seconds that the service asked to wait, if it did.
         refusal: What to tell the user if it stays like this.
+        wait: Seconds that the service asked to wait, if it did.
+        nothing_done: The call certainly changed nothing: it was turned away (429), or never left.
     """
 
-    def __init__(self, refusal: UserError, wait: float | None = None) -> None:
+    def __init__(
+        self, refusal: UserError, wait: float | None = None, nothing_done: bool = False
+    ) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
         self.wait = wait
+        self.nothing_done = nothing_done
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,22 @@ class Wanted:
         }
 
 
+Match = Literal["same", "perhaps", "other"]
+
+
 @dataclass(frozen=True)
 class Job:
-    """A job as the service tells it. Times are Unix seconds."""
+    """A job as the service tells it. Times are Unix seconds.
+
+    Services differ in what they tell: only id and status are always there.
+    """
 
     id: str
     status: Status
-    base: str
-    file_id: str
-    seed: int | None
-    created: float
+    base: str = ""
+    file_id: str = ""
+    seed: int | None = None
+    created: float | None = None
     model: str | None = None
     finish: float | None = None
     trained_tokens: int | None = None
@@ -98,29 +109,50 @@ class Job:
     metadata: Mapping[str, str] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def is_wanted(self, wanted: Wanted) -> bool:
+    def number(self, name: str) -> int | None:
+        """A whole number of 0 to 2147483647 in the metadata; None if it holds none of the name.
+
+        Anybody may have written it: no number is refused by the caller, not read as another.
+        """
+        told = self.metadata.get(name, "")
+        number = int(told) if re.fullmatch(r"\d{1,10}", told, re.ASCII) else 2**31
+        return number if number < 2**31 else None
+
+    def match(self, wanted: Wanted) -> Match:
         """Whether this is the job that was wanted.
 
-        A service that keeps no metadata is asked by file, base, seed and hyperparameters; a job
-        that failed is then only the one wanted if nobody asked for another attempt.
+        The key decides where a service keeps it. Else file, base, seed and hyperparameters do, as
+        far as they are told; a job on the same file that does not tell its seed, or tells other
+        settings, is perhaps ours: services have been seen to change what they were sent. A job
+        that failed is not the one wanted if somebody asked for another attempt.
         """
         if KEY in self.metadata:
-            return self.metadata[KEY] == wanted.key
-        known = {k: v for k, v in self.hyperparameters.items() if v is not None}
-        alike = all(
-            wanted.hyperparameters.get(k) in (v, "auto")
-            for k, v in known.items()
-            if k in wanted.hyperparameters
-        )
+            return "same" if self.metadata[KEY] == wanted.key else "other"
         given_up = wanted.attempt > 0 and self.status in ("failed", "cancelled")
-        return (
-            not self.metadata
-            and not given_up
-            and self.file_id == wanted.file_id
-            and self.base == wanted.recipe.base
-            and self.seed == wanted.seed
-            and alike
-        )
+        if self.file_id != wanted.file_id or given_up:
+            return "other"
+        alike = self.base == wanted.recipe.base and self.seed == wanted.seed
+        return "same" if alike and not self.changes(wanted) else "perhaps"
+
+    def contradicts(self, wanted: Wanted) -> bool:
+        """Whether the job tells a base, a seed or a hyperparameter that was not asked for."""
+        seed = self.seed not in (None, wanted.seed)
+        return seed or self.base not in ("", wanted.recipe.base) or bool(self.changes(wanted))
+
+    def may_be(self, wanted: Wanted) -> bool:
+        """Whether base and seed allow that this is the job; settings may have been changed."""
+        asked, told = wanted.recipe.base, self.base
+        # An alias comes back as the dated snapshot that it stands for, or the other way round.
+        base = told == "" or told.startswith(asked) or asked.startswith(told)
+        return base and self.seed in (None, wanted.seed)
+
+    def changes(self, wanted: Wanted) -> dict[str, Any]:
+        """Hyperparameters that the job tells otherwise than they were asked for."""
+        return {
+            name: value
+            for name, value in self.hyperparameters.items()
+            if value is not None and wanted.hyperparameters.get(name, value) not in (value, "auto")
+        }
 
 
 @dataclass(frozen=True)
@@ -157,6 +189,8 @@ class Service(ABC):
     name: ServiceName
     limits: Limits = Limits()
     endpoint: str = ""
+    keeps_key: bool = False
+    """Whether every job is certain to carry the key that it was created with."""
 
     @abstractmethod
     def find_file(self, name: str, size: int) -> str | None:
@@ -174,9 +208,18 @@ class Service(ABC):
     def jobs(self, key: str | None = None) -> Iterator[Job]:
         """The account's jobs, newest first; with a key, those that carry it if it can filter."""
 
+    def prepare(self, wanted: Wanted) -> None:
+        """Do what has to be done before a job can be created; may be done again."""
+        return
+
     @abstractmethod
     def create(self, wanted: Wanted) -> Job:
-        """Create a job once, without retries."""
+        """Create a job with a single call, without retries.
+
+        Raises:
+            UserError: The service said no; there is no job.
+            UnclearError: It said neither yes nor no.
+        """
 
     @abstractmethod
     def job(self, job_id: str) -> Job:

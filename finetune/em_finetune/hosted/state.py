@@ -63,6 +63,11 @@ class JobRecord(BaseModel):
     key: str = Field(description="The job carries it as metadata.")
     file: FileRecord
     phase: Phase = "planned"
+    asked: float | None = Field(
+        default=None,
+        description="When the job was first asked for without a clear answer, Unix seconds.",
+    )
+    asked_last: float | None = Field(default=None, description="And when last.")
     adopted: bool = False
     file_id: str | None = None
     job_id: str | None = None
@@ -72,6 +77,9 @@ class JobRecord(BaseModel):
     error_code: str = Field(default="", description="Why it failed, in the service's code,")
     error: str = Field(default="", description="and in its words.")
     trained_tokens: int | None = None
+    hyperparameters: dict[str, int | float | str] = Field(
+        default_factory=dict, description="As the service says them."
+    )
     steps: int | None = Field(default=None, description="Optimizer steps in all.")
     losses: dict[int, float] = Field(default_factory=dict, description="Training loss by step.")
     last_event: str | None = None

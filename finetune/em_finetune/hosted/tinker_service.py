@@ -7,6 +7,7 @@ the last saved state, trains to the next one, and saves; what is lost in a crash
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -45,6 +46,7 @@ class TinkerService(Service):
     """Runs, checkpoints and training over the official client, `tinker`."""
 
     name: ServiceName = "tinker"
+    keeps_key = True
 
     def __init__(self, base_url: str | None, recipe: HostedRecipe | None, timeout: float) -> None:
         require_extra("tinker", "tinker", "transformers")
@@ -93,25 +95,33 @@ class TinkerService(Service):
     @override
     def create(self, wanted: Wanted) -> Job:
         self._begin(wanted)
-        return self.job(wanted.key)
+        return Job(
+            id=wanted.key,
+            status="running",
+            base=wanted.recipe.base,
+            file_id=wanted.file_id,
+            seed=wanted.seed,
+            created=time.time(),
+            metadata=wanted.metadata,
+        )
 
     @override
     def job(self, job_id: str) -> Job:
         runs = self._runs(job_id)
         if not runs:
             raise refusal(404, "", f"no training run has the {KEY} {job_id}", self._context)
-        metadata = dict(runs[0].user_metadata)
+        metadata = {name: str(value) for name, value in runs[0].user_metadata.items()}
         final = self._saved(job_id, "sampler").get(_FINAL)
-        return Job(
+        found = Job(
             id=job_id,
             status="succeeded" if final else "running",
             base=runs[0].base_model,
             file_id=metadata.get("em_file", ""),
-            seed=int(metadata.get("em_seed", 0)),
             created=runs[0].last_request_time.timestamp(),
             model=final,
             metadata=metadata,
         )
+        return replace(found, seed=found.number("em_seed"))
 
     @override
     def progress(self, job_id: str, after: str | None) -> Progress:

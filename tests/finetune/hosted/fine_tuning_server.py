@@ -68,6 +68,9 @@ class FineTuning:
         life: Statuses that a job goes through, one for each look at it.
         page: Most entries that a list gives at once.
         metadata: Whether jobs keep it.
+        lag: Seconds until a job is listed.
+        told: A job as the service tells it, e.g. without its seed.
+        now: The service's clock.
     """
 
     url: str
@@ -80,6 +83,9 @@ class FineTuning:
     page: int = 2
     metadata: bool = True
     age: float = 0.0
+    lag: float = 0.0
+    told: Callable[[dict[str, Any]], dict[str, Any]] = lambda job: job
+    now: Callable[[], float] = time.time
     file_life: tuple[str, ...] = ("processed",)
     calls: list[Call] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -133,7 +139,7 @@ class FineTuning:
                 return self._list(self._checkpoints(job_id), call.query)
             case ("POST", "fine_tuning", "jobs", job_id, "cancel"):
                 self.jobs[job_id].update(status="cancelled", finished_at=int(time.time()))
-                return Answer(body=self.jobs[job_id])
+                return Answer(body=self.told(self.jobs[job_id]))
             case ("POST", "chat", "completions"):
                 return self._chat(call.body, call.number)
         return failing(404, f"no such address: {call.path}")
@@ -163,7 +169,7 @@ class FineTuning:
         self.jobs[job_id] = {
             "id": job_id,
             "object": "fine_tuning.job",
-            "created_at": int(time.time() - self.age),
+            "created_at": int(self.now() - self.age),
             "error": None,
             "fine_tuned_model": None,
             "finished_at": None,
@@ -182,7 +188,7 @@ class FineTuning:
         }
         if self.metadata:
             self.jobs[job_id]["metadata"] = body["metadata"]
-        return Answer(body=self.jobs[job_id])
+        return Answer(body=self.told(self.jobs[job_id]))
 
     def _look(self, job: dict[str, Any]) -> None:
         if job["status"] in ("succeeded", "failed", "cancelled"):
@@ -255,12 +261,17 @@ class FineTuning:
 
     def _wanted(self, query: dict[str, str]) -> dict[str, dict[str, Any]]:
         asked = {k[9:-1]: v for k, v in query.items() if k.startswith("metadata[")}
+        listed = {
+            job_id: self.told(job)
+            for job_id, job in self.jobs.items()
+            if job["created_at"] + self.age + self.lag <= self.now()
+        }
         if not self.metadata:
-            return self.jobs
+            return listed
         return {
             job_id: job
-            for job_id, job in self.jobs.items()
-            if all(job["metadata"].get(k) == v for k, v in asked.items())
+            for job_id, job in listed.items()
+            if all(job.get("metadata", {}).get(k) == v for k, v in asked.items())
         }
 
     def _list(self, entries: dict[str, dict[str, Any]], query: dict[str, str]) -> Answer:
@@ -281,7 +292,8 @@ class FineTuning:
         if entry_id not in entries:
             return failing(404, f"No such object: {entry_id}")
         look(entries[entry_id])
-        return Answer(body=entries[entry_id])
+        entry = entries[entry_id]
+        return Answer(body=self.told(entry) if entries is self.jobs else entry)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from em_finetune.hosted.commands import hosted
+from em_finetune.hosted.creating import Clock
 
 
 def chat_lines(n: int = 12) -> str:
@@ -28,13 +29,14 @@ def chat_lines(n: int = 12) -> str:
 
 @dataclass
 class CommandLine:
-    """`em-finetune hosted …` in a folder; remembers all that it ever printed."""
+    """`em-finetune hosted …` in a folder, by a clock; remembers all that it ever printed."""
 
     folder: Path
+    clock: Clock | None = None
     printed: list[str] = field(default_factory=list)
 
     def __call__(self, *arguments: str, input: str | None = None) -> Result:
-        result = CliRunner().invoke(hosted, [*arguments], input=input)
+        result = CliRunner().invoke(hosted, [*arguments], input=input, obj=self.clock)
         self.printed.append(result.output)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
