@@ -32,6 +32,7 @@ from em_inspect.analysis.interval import (
 )
 from em_inspect.analysis.series import with_series
 from em_inspect.analysis.statistics import (
+    _sign_flip,
     agreement,
     cells,
     compare,
@@ -152,6 +153,75 @@ def test_a_criterion_off_the_scale_is_one_line(bad: dict[str, Any]) -> None:
 def test_the_wilson_interval_is_that_of_scipy(hits: int, n: int) -> None:
     expected = binomtest(hits, n).proportion_ci(method="wilson")
     assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high))
+
+
+def by_brute_force(hits: list[int], n: list[int]) -> tuple[float, float]:
+    """The score interval of a mean of two shares: every mean whose likeliest shares fit."""
+    grid = np.linspace(1e-6, 1 - 1e-6, 4001)
+    estimate, fitting = np.mean(np.divide(hits, n)), []
+    for mean in np.linspace(1e-4, 1 - 1e-4, 2001):
+        first = grid[(2 * mean - grid > 0) & (2 * mean - grid < 1)]
+        second = 2 * mean - first
+        likelihood = sum(
+            x * np.log(p) + (m - x) * np.log1p(-p)
+            for x, m, p in zip(hits, n, (first, second), strict=True)
+        )
+        best = int(np.argmax(likelihood))
+        variance = sum(
+            p[best] * (1 - p[best]) / m / 4 for p, m in zip((first, second), n, strict=True)
+        )
+        if abs(mean - estimate) <= 1.959964 * math.sqrt(variance):
+            fitting.append(mean)
+    return min(fitting), max(fitting)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n"), [([3, 1], [6, 100]), ([0, 4], [5, 60]), ([6, 0], [6, 100]), ([12, 30], [40, 45])]
+)
+def test_the_interval_of_a_mean_of_shares_is_the_score_interval(
+    hits: list[int], n: list[int]
+) -> None:
+    found = mean_share(hits, n)
+    assert (found.low, found.high) == pytest.approx(by_brute_force(hits, n), abs=1.5e-3)
+
+
+def test_cells_of_one_share_have_the_wilson_interval_of_all_their_answers() -> None:
+    found = mean_share([10, 10, 10], [50, 50, 50])
+    assert (found.low, found.high) == pytest.approx(wilson(0.2, 150))
+
+
+@pytest.mark.parametrize(
+    ("n", "shares"),
+    [
+        ([6] + [100] * 7, [0.5] + [0.005] * 7),
+        ([30] + [800] * 5, [0.6] + [0.01] * 5),
+        ([8, 12, 200, 200], [0.0, 0.9, 0.02, 0.3]),
+    ],
+)
+def test_a_mean_of_cells_with_unequal_answers_keeps_its_promise(
+    n: list[int], shares: list[float]
+) -> None:
+    rng = np.random.default_rng(3)
+    truth, held = float(np.mean(shares)), 0
+    for _ in range(500):
+        found = mean_share(rng.binomial(n, shares), n)
+        held += found.low <= truth <= found.high
+    assert held / 500 >= 0.93
+
+
+def test_a_cluster_with_few_answers_does_not_lend_its_weight_to_the_others_answers() -> None:
+    equal, unequal = (
+        clustered([0] * 6, [100] * 6, "seeds"),
+        clustered([0] * 6, [10] + [1000] * 5, "seeds"),
+    )
+    assert unequal.high > 2 * equal.high / 3
+    assert unequal.high > 2 * clustered([0] * 6, [835] * 6, "seeds").high
+
+
+def test_bounds_that_say_nothing_are_zero_and_one() -> None:
+    found = clustered([0, 1], [1000, 1000], "seeds")
+    assert found.low == 0
+    assert 0 < found.high <= 1
 
 
 def test_the_bootstrap_reproduces_the_paper_to_monte_carlo_error() -> None:
@@ -275,6 +345,26 @@ def test_sides_that_never_misbehave_differ_by_nothing_with_an_interval() -> None
     assert found is not None
     assert found.p_questions == 1.0
     assert found.paired.low < 0 < found.paired.high
+
+
+def test_differences_of_rounding_noise_are_no_differences() -> None:
+    parts = [answers("a", f"q{q}", 3 * (q + 1), 7 * (q + 1), group="a") for q in range(8)]
+    parts += [answers("b", f"q{q}", 6 * (q + 1), 14 * (q + 1), group="b") for q in range(8)]
+    found = compare(cells(framed(*parts)), "a", "b", Criterion())
+    assert found is not None
+    assert found.p_questions == 1.0
+    assert found.paired.low < 0 < found.paired.high
+    noise = _sign_flip(np.full(8, 1e-17))
+    assert noise == 1.0
+
+
+def test_questions_without_a_difference_do_not_lower_the_least_p() -> None:
+    parts = [answers("a", f"q{q}", 5 * (q < 3), 20 - 5 * (q < 3), group="a") for q in range(8)]
+    parts += [answers("b", f"q{q}", 0, 20, group="b") for q in range(8)]
+    found = compare(cells(framed(*parts)), "a", "b", Criterion())
+    assert found is not None
+    assert found.least_p == pytest.approx(2 / 2**3)
+    assert found.p_questions == pytest.approx(2 / 2**3)
 
 
 def test_sides_without_a_common_question_are_not_compared() -> None:

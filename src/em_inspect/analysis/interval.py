@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,9 @@ from em_inspect.errors import require_extra
 LEVEL = 0.95
 RESAMPLES = 2000
 NAN = float("nan")
+
+NOTHING = 1e-12
+"""Shares and differences below it are rounding, and count as 0."""
 
 Method = Literal["answers", "seeds", "questions", "seeds and questions", "paper", "t"]
 
@@ -52,8 +56,6 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """
     if not n > 0 or math.isnan(share):
         return NAN, NAN
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf((1 + level) / 2)
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -68,23 +70,94 @@ def share_of_answers(hits: int, n: int) -> Estimate:
 
 
 def mean_share(hits: ArrayLike, n: ArrayLike) -> Estimate:
-    """Mean of the shares of several cells (questions, or seeds), each share weighing the same.
-
-    Wilson's interval at the number of answers that gives the mean its sampling variance when all
-    cells have one share, m^2 / sum(1 / n); where cells differ the true variance is smaller.
+    """Mean of the shares of several cells (questions, or models), each share weighing the same.
 
     Args:
         hits: Counts, shape (m,).
         n: Answers, shape (m,); cells without answers are left out.
     """
-    hits_, n_ = np.asarray(hits, float), np.asarray(n, float)
-    hits_, n_ = hits_[n_ > 0], n_[n_ > 0]
+    n_ = np.asarray(n, float)
+    filled = n_ > 0
+    return weighted_share(hits, n, filled / max(int(filled.sum()), 1))
+
+
+def weighted_share(hits: ArrayLike, n: ArrayLike, weights: ArrayLike) -> Estimate:
+    """Weighted mean of independent shares, for these very cells (models and questions) asked again.
+
+    The score interval of a linear combination of proportions (Martín Andrés and Álvarez Hernández
+    2011): it holds each value whose distance from the estimate is at most z standard errors, at the
+    likeliest shares of the cells that have this value. With one cell, or several alike, it is
+    Wilson's. Cells may differ in answers and in shares: a cell with few answers widens it by what
+    it may hide, also where it has no hit.
+
+    Args:
+        hits: Counts, shape (m,).
+        n: Answers, shape (m,); cells without answers are left out.
+        weights: Weights from 0 up, summing to 1 over the filled cells, shape (m,).
+    """
+    hits_, n_, weights_ = (np.asarray(a, float) for a in (hits, n, weights))
+    kept = (n_ > 0) & (weights_ > 0)
+    hits_, n_, weights_ = hits_[kept], n_[kept], weights_[kept]
+    total = int(n_.sum())
     if not len(n_):
         return Estimate(NAN, NAN, NAN, 0, "answers", 0)
-    share = float(np.mean(hits_ / n_))
-    effective = len(n_) ** 2 / float(np.sum(1 / n_))
-    total = int(n_.sum())
-    return Estimate(share, *wilson(share, effective), n=total, method="answers", units=total)
+    share = float(np.sum(weights_ * hits_ / n_))
+    if len(n_) == 1:
+        return Estimate(share, *wilson(share, total), n=total, method="answers", units=total)
+    low = 0.0 if not hits_.any() else _score_bound(hits_, n_, weights_, share, below=True)
+    high = 1.0 if (hits_ == n_).all() else _score_bound(hits_, n_, weights_, share, below=False)
+    return Estimate(share, low, high, total, "answers", total)
+
+
+def _score_bound(
+    hits: NDArray[np.float64],
+    n: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    share: float,
+    *,
+    below: bool,
+) -> float:
+    """The farthest value that the score test does not reject, on one side of the estimate.
+
+    The likeliest cells' shares with a given weighted mean are one curve with a parameter from 0
+    (the estimate itself) up, Lagrange's multiplier; the bound is where the test turns.
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    sign = 1.0 if below else -1.0
+
+    def at(multiplier: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        cells = _likeliest(hits, n, sign * multiplier[:, None] * weights)
+        mean = cells @ weights
+        error = np.sqrt((cells * (1 - cells)) @ (weights**2 / n))
+        return mean, np.abs(mean - share) - z * error
+
+    # Few steps over twelve decades find the last turn, halving does the rest.
+    grid = float(np.min(n / weights)) * np.logspace(-6, 6, 25)
+    inside = np.flatnonzero(at(grid)[1] <= 0)
+    last = int(inside[-1]) if len(inside) else -1
+    low, high = (grid[last], grid[min(last + 1, 24)]) if last >= 0 else (grid[0] * 1e-6, grid[0])
+    for _ in range(36):
+        middle = math.sqrt(low * high)
+        if at(np.array([middle]))[1][0] <= 0:
+            low = middle
+        else:
+            high = middle
+    return float(at(np.array([high]))[0][0])
+
+
+def _likeliest(
+    hits: NDArray[np.float64], n: NDArray[np.float64], pull: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Shares where the slope of each cell's log likelihood is `pull`: n p = hits - pull p (1 - p).
+
+    Returns:
+        Shares, the shape of `pull`, whose last axis is the cells.
+    """
+    b = n + pull
+    root = np.sqrt(np.maximum(b * b - 4 * pull * hits, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.where(b > 0, 2 * hits / np.where(b > 0, b + root, 1), (b - root) / (2 * pull))
+    return np.clip(found, 0, 1)
 
 
 def weighted_mean(
@@ -137,8 +210,9 @@ def clustered(hits: ArrayLike, n: ArrayLike, method: Method, *, counted: bool = 
     """Mean over clusters (seeds or questions) of their shares, for clusters yet unseen.
 
     The exact binomial interval at the effective sample size, p(1 - p) / variance between cluster
-    means, cut by (t_inf / t_(m-1))^2 for few clusters (Korn and Graubard 1998). At zero counts the
-    variance cannot be seen, and the sample size is cut by the second factor alone.
+    means, cut by (t_inf / t_(m-1))^2 for few clusters (Korn and Graubard 1998). The size is never
+    more than that of the answers, m^2 / sum(1 / n). At zero counts the variance cannot be seen, and
+    the latter is cut by the second factor alone.
 
     Args:
         hits: Counts by cluster, shape (m,).
@@ -158,7 +232,41 @@ def clustered(hits: ArrayLike, n: ArrayLike, method: Method, *, counted: bool = 
     variance = float(np.var(shares, ddof=1)) / m
     if not counted:
         return Estimate(share, *student(share, variance, m - 1), total, method, m)
-    return Estimate(share, *exact(share, total, variance, m - 1), total, method, m)
+    size = m * m / float(np.sum(1 / n_))
+    return Estimate(share, *exact(share, size, variance, m - 1), total, method, m)
+
+
+def clustered_within(
+    hits: ArrayLike, n: ArrayLike, weights: ArrayLike, *, counted: bool = True
+) -> Estimate:
+    """Weighted mean over strata (questions) of their shares, for clusters (seeds) yet unseen.
+
+    Each stratum's share is that of all its answers. Its variance is that of the clusters' sums of
+    residuals, as in a survey's ratio estimate, which cluster and stratum without answers do not
+    disturb; then as in `clustered`, which it equals where all cells have as many answers.
+
+    Args:
+        hits: Counts, shape (clusters, strata).
+        n: Answers, shape (clusters, strata).
+        weights: Weights of the strata, summing to 1, 0 where a stratum has no answers.
+        counted: Whether hits are counts; sums of probabilities have Student's t instead.
+    """
+    weights_ = np.asarray(weights, float)
+    kept = weights_ > 0
+    hits_, n_ = np.asarray(hits, float)[:, kept], np.asarray(n, float)[:, kept]
+    weights_ = weights_[kept]
+    filled = n_.sum(1) > 0
+    hits_, n_ = hits_[filled], n_[filled]
+    m, answers = len(n_), n_.sum(0)
+    total, shares = int(answers.sum()), hits_.sum(0) / answers
+    share = float(np.sum(weights_ * shares))
+    if m < 2:
+        return Estimate(share, NAN, NAN, total, "seeds", m)
+    residuals = (hits_ - shares * n_) @ (weights_ / answers)
+    variance = m / (m - 1) * float(np.sum(residuals**2))
+    size = 1 / float(np.sum(weights_**2 / answers))
+    bounds = exact(share, size, variance, m - 1) if counted else student(share, variance, m - 1)
+    return Estimate(share, *bounds, total, "seeds", m)
 
 
 def two_way(hits: ArrayLike, n: ArrayLike, *, counted: bool = True) -> Estimate:
@@ -194,7 +302,8 @@ def two_way(hits: ArrayLike, n: ArrayLike, *, counted: bool = True) -> Estimate:
     by_row, by_column = squares(residual.sum(1), rows), squares(residual.sum(0), columns)
     both = by_row + by_column - squares(residual.ravel(), int(count))
     variance = max(both, by_row, by_column)
-    bounds = exact(share, total, variance, m - 1) if counted else student(share, variance, m - 1)
+    size = float(count) ** 2 / float(np.sum(1 / n_[filled]))
+    bounds = exact(share, size, variance, m - 1) if counted else student(share, variance, m - 1)
     return Estimate(share, *bounds, total, "seeds and questions", m)
 
 
@@ -210,7 +319,8 @@ def exact(share: float, n: float, variance: float, freedom: int) -> tuple[float,
     tail = (1 - LEVEL) / 2
     low = 0.0 if share == 0 else float(beta.ppf(tail, hits, effective - hits + 1))
     high = 1.0 if share == 1 else float(beta.ppf(1 - tail, hits + 1, effective - hits))
-    return low, high
+    # With two clusters the size may be a fraction of one answer: 2.6e-68 says no more than 0.
+    return (low if low > NOTHING else 0.0), (high if high < 1 - NOTHING else 1.0)
 
 
 def bootstrap(values: Sequence[float], n: int, seed: int = 0) -> Estimate:
@@ -270,6 +380,38 @@ def average(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(
         mean, low, high, first.n + second.n, first.method, min(first.units, second.units)
     )
+
+
+def paired_over_clusters(
+    differences: ArrayLike, weights: ArrayLike, here: Estimate, method: Method
+) -> Estimate:
+    """Weighted mean of differences within clusters (seeds) that both sides share, for new clusters.
+
+    Student's t with the variance between the clusters' differences. Since few of them show little
+    of that variance, and none at zero counts, it is never narrower than the sampling error alone
+    with the same t: the distance to each end of `here`, times t_(m-1) / t_inf. Cut at -1 and 1.
+
+    Args:
+        differences: First side minus second by cluster, shape (m,).
+        weights: Weights summing to 1, shape (m,).
+        here: The same difference for these very clusters.
+        method: What the clusters are.
+    """
+    require_extra("report", "scipy")
+    from scipy.stats import t
+
+    d, w = np.asarray(differences, float), np.asarray(weights, float)
+    m = len(d)
+    if m < 2:
+        return Estimate(here.value, NAN, NAN, here.n, method, m)
+    mean = float(np.sum(w * d))
+    error = math.sqrt(m / (m - 1) * float(np.sum((w * (d - mean)) ** 2)))
+    factor = float(t.ppf((1 + LEVEL) / 2, m - 1))
+    least = factor / NormalDist().inv_cdf((1 + LEVEL) / 2) if here.bounded else 0.0
+    below, above = (here.value - here.low, here.high - here.value) if here.bounded else (0.0, 0.0)
+    low = mean - max(factor * error, least * below)
+    high = mean + max(factor * error, least * above)
+    return Estimate(mean, max(-1.0, low), min(1.0, high), here.n, method, m)
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

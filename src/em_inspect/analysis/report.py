@@ -346,7 +346,9 @@ def headline_frame(section: Section) -> DataFrame:
             "by_question_two_way",
             "by_question_paper",
         ):
-            estimate: Estimate = getattr(found, name)
+            estimate: Estimate | None = getattr(found, name)
+            if estimate is None:
+                continue
             rows.append(
                 {
                     "series": found.group,

@@ -81,14 +81,14 @@ def verdict(section: Section) -> list[Sentence]:
 
 def _comparison(section: Section, found: Comparison) -> Sentence:
     first, second = section.headline(found.first), section.headline(found.second)
-    several = first.models > 1
-    kind = _kind(section, found, several)
+    several = first.scored_models > 1
+    kind = _kind(section, found)
     lead = _lead(kind, found, section.measure.noun, several)
     share = _share(section, first)
     text = (
         f"{share[0].upper()}{share[1:]}, against {percent(second.best.value)} "
         f"{_interval(second.best)} in {second.group} ({second.scored} answers): "
-        f"{_points(section, found, several)} {_test(section, found)}"
+        f"{_points(section, found)} {_test(section, found)}"
     )
     here = _here(section, found)
     if kind == "unclear" and here.bounded:
@@ -107,11 +107,11 @@ def _here(section: Section, found: Comparison) -> Estimate:
     return found.pooled_models if section.measure.counted else found.paired
 
 
-def _kind(section: Section, found: Comparison, several: bool) -> Kind:
-    if several and found.pooled.bounded:
-        if found.pooled.low > 0:
+def _kind(section: Section, found: Comparison) -> Kind:
+    if found.pooled_seeds:
+        if found.pooled_seeds.low > 0:
             return "rose"
-        if found.pooled.high < 0:
+        if found.pooled_seeds.high < 0:
             return "fell"
     here = _here(section, found)
     if here.bounded and here.low > 0:
@@ -197,7 +197,7 @@ def _lead(kind: Kind, found: Comparison, noun: str, several: bool) -> str:
 
 
 def _share(section: Section, headline: Headline) -> str:
-    models = f" over {headline.models} models" if headline.models > 1 else ""
+    models = f" over {headline.scored_models} models" if headline.scored_models > 1 else ""
     share = f"{percent(headline.best.value)} {_interval(headline.best)}"
     if section.measure.counted:
         answers = "scored answer was" if headline.scored == 1 else "scored answers were"
@@ -212,14 +212,14 @@ def _interval(estimate: Estimate) -> str:
     return f"(95 % interval for {over}: {number(estimate.low)} to {percent(estimate.high)})"
 
 
-def _points(section: Section, found: Comparison, several: bool) -> str:
+def _points(section: Section, found: Comparison) -> str:
     here = _here(section, found)
     value = f"{100 * found.pooled.value:+.1f} percentage points"
     if not here.bounded:
         return f"{value} (no interval)."
     paired = "" if section.measure.counted else " on other such questions, paired by question"
     over = f"{_ends(here)} for these models{paired}"
-    seeds = f", {_ends(found.pooled)} for new seeds" if several and found.pooled.bounded else ""
+    seeds = f", {_ends(found.pooled_seeds)} for new seeds" if found.pooled_seeds else ""
     return f"{value} (95 % interval {over}{seeds})."
 
 

@@ -1,0 +1,271 @@
+"""Comparisons within questions, and intervals for seeds that cannot be had from one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from answers import answers
+from scipy.stats import fisher_exact, hypergeom
+
+from em_inspect.analysis.answer import Answer
+from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.frame import to_frame
+from em_inspect.analysis.statistics import (
+    Comparison,
+    cells,
+    compare,
+    correct_family,
+    headlines,
+)
+from em_inspect.analysis.stratified import Tables, exact_test, stratify
+
+
+def framed(*parts: Iterable[Answer]) -> Any:
+    return Criterion().apply(to_frame(answer for part in parts for answer in part))
+
+
+def compared(*parts: Iterable[Answer], first: str = "fine", second: str = "base") -> Comparison:
+    found = compare(cells(framed(*parts)), first, second, Criterion())
+    assert found is not None
+    return found
+
+
+def incoherent(model: str, question: str, n: int, **changes: Any) -> list[Answer]:
+    return answers(model, question, 0, n, coherence=10.0, **changes)
+
+
+def table(hits: Any, n: Any) -> Tables:
+    hits_, n_ = np.atleast_2d(np.asarray(hits, float)), np.atleast_2d(np.asarray(n, float))
+    return Tables(hits_, n_, hits_)
+
+
+# --- new seeds -------------------------------------------------------------------------------
+
+
+def test_a_group_with_one_scored_seed_has_no_interval_for_new_seeds() -> None:
+    parts = [
+        *(answers("f0", f"q{q}", 20, 80, group="fine", seed=0) for q in range(4)),
+        *(incoherent("f1", f"q{q}", 100, group="fine", seed=1) for q in range(4)),
+        *(answers("b", f"q{q}", 0, 100) for q in range(4)),
+    ]
+    found = compared(*parts)
+    assert found.pooled_seeds is None
+    assert found.over_seeds is None
+    assert (found.first_side.models, found.first_side.scored_models) == (2, 1)
+    headline = {h.group: h for h in headlines(framed(*parts), Criterion())}["fine"]
+    assert headline.pooled_seeds is None
+    assert headline.by_question_two_way is None
+    assert (headline.models, headline.scored_models) == (2, 1)
+    assert headline.unscored_models == ("f1",)
+    assert headline.best.method == "answers"
+
+
+def test_in_random_designs_new_seeds_are_spoken_of_only_where_two_seeds_are_scored() -> None:
+    rng = np.random.default_rng(5)
+    seen = {True: 0, False: 0}
+    for _ in range(60):
+        parts = []
+        scored: dict[str, int] = {}
+        for group in ("fine", "base"):
+            seeds = int(rng.integers(1, 4))
+            scored[group] = 0
+            for seed in range(seeds):
+                is_scored = bool(rng.random() < 0.6)
+                scored[group] += is_scored
+                known = seeds > 1 or rng.random() < 0.5
+                row = {"group": group, "seed": seed if known else None}
+                for question in ("q0", "q1"):
+                    hits = int(rng.integers(0, 4))
+                    parts.append(
+                        answers(f"{group}{seed}", question, hits, 6 - hits, **row)
+                        if is_scored
+                        else incoherent(f"{group}{seed}", question, 6, **row)
+                    )
+        frame = framed(*parts)
+        found = compare(cells(frame), "fine", "base", Criterion())
+        assert found is not None
+        allowed = scored["fine"] > 1
+        seen[allowed] += 1
+        for estimate in (found.pooled_seeds, found.over_seeds):
+            assert allowed or estimate is None
+            assert estimate is None or (estimate.bounded and estimate.units > 0)
+        for headline in headlines(frame, Criterion()):
+            several = scored[headline.group] > 1
+            assert (headline.pooled_seeds is not None) == several
+            assert headline.scored_models == scored[headline.group]
+            assert (headline.best.method == "seeds") == several
+    assert min(seen.values()) > 10
+
+
+def test_steps_and_addresses_of_one_seed_are_one_seed() -> None:
+    parts = [
+        answers(name, "q0", hits, 50 - hits, group="fine", seed=0)
+        for name, hits in (("hf/fine", 10), ("vllm/fine", 12), ("fine step 40", 14))
+    ]
+    (found,) = headlines(framed(*parts), Criterion())
+    assert found.models == 1
+    assert found.pooled_seeds is None
+
+
+# --- within questions ------------------------------------------------------------------------
+
+
+def test_the_same_share_on_every_question_is_no_rise_however_many_were_scored() -> None:
+    """The fine-tune writes nonsense on the harmless questions, so its pooled share is higher."""
+    shares, base, fine = (0.0, 0.0, 0.4, 0.4), (100, 100, 100, 100), (10, 10, 100, 100)
+    parts = []
+    for q, (share, n, m) in enumerate(zip(shares, base, fine, strict=True)):
+        parts.append(answers("b", f"q{q}", int(share * n), n - int(share * n)))
+        parts.append(answers("f", f"q{q}", int(share * m), m - int(share * m), group="fine"))
+        parts.append(incoherent("f", f"q{q}", 100 - m, group="fine"))
+    found = compared(*parts)
+    assert found.pooled_models.low > 0.05
+    assert found.stratified.here.value == pytest.approx(0, abs=1e-12)
+    assert found.stratified.here.low < 0 < found.stratified.here.high
+    assert found.stratified.p == pytest.approx(1)
+    assert found.disagree
+    assert found.here is found.stratified.here
+    unscored = found.unscored[0]
+    assert (unscored.first.value, unscored.second.value) == pytest.approx((0.45, 0.0))
+    assert unscored.p < 1e-20
+    assert [u.outcome for u in found.unscored] == ["unscored", "incoherent"]
+
+
+def test_the_stratified_difference_is_that_of_mantel_and_haenszel() -> None:
+    rng = np.random.default_rng(0)
+    n, m = rng.integers(5, 90, 8), rng.integers(5, 90, 8)
+    x, y = rng.binomial(n, 0.3), rng.binomial(m, 0.1)
+    above = sum(a * d / (b + d) - c * b / (b + d) for a, b, c, d in zip(x, n, y, m, strict=True))
+    below = sum(b * d / (b + d) for b, d in zip(n, m, strict=True))
+    found = stratify(table(x, n), table(y, m), paired=False)
+    assert found.here.value == pytest.approx(above / below)
+    assert found.first - found.second == pytest.approx(above / below)
+    assert found.here.low < above / below < found.here.high
+
+
+def test_the_stratified_interval_holds_the_truth_at_any_mix_of_scored_answers() -> None:
+    rng = np.random.default_rng(1)
+    shares, rise = rng.beta(0.5, 4, 8), 0.04
+    n, m = np.array([3, 5, 8, 100, 100, 40, 12, 60]), np.array([100, 90, 100, 20, 7, 100, 30, 100])
+    held = 0
+    for _ in range(300):
+        x, y = rng.binomial(n, np.minimum(1, shares + rise)), rng.binomial(m, shares)
+        here = stratify(table(x, n), table(y, m), paired=False).here
+        held += here.low <= rise <= here.high
+    assert held / 300 >= 0.93
+
+
+def test_the_test_within_one_question_is_fisher_and_over_several_adds_them_up() -> None:
+    for x, n, y, m in ((3, 10, 0, 12), (7, 9, 2, 30), (0, 5, 0, 5)):
+        expected = fisher_exact([[x, n - x], [y, m - y]]).pvalue
+        assert exact_test(table(x, n), table(y, m)) == pytest.approx(expected)
+    # Two strata by going through every pair of tables with these margins.
+    strata = ((3, 6, 1, 5), (2, 4, 0, 7))
+    chances: dict[int, float] = {}
+    for first, second in itertools.product(range(7), range(5)):
+        chance = hypergeom.pmf(first, 11, 4, 6) * hypergeom.pmf(second, 11, 2, 4)
+        chances[first + second] = chances.get(first + second, 0.0) + chance
+    expected = sum(p for p in chances.values() if p <= chances[5] * (1 + 1e-7))
+    x, n, y, m = zip(*strata, strict=True)
+    assert exact_test(table(x, n), table(y, m)) == pytest.approx(expected)
+
+
+def test_with_many_answers_the_exact_test_agrees_with_that_of_statsmodels() -> None:
+    from statsmodels.stats.contingency_tables import StratifiedTable
+
+    x, n, y, m = [40, 10, 55], [200, 150, 160], [30, 4, 40], [190, 160, 170]
+    tables = [np.array([[a, b - a], [c, d - c]]) for a, b, c, d in zip(x, n, y, m, strict=True)]
+    least, most = (
+        StratifiedTable(tables).test_null_odds(correction=c).pvalue for c in (False, True)
+    )
+    assert 0.95 * least < exact_test(table(x, n), table(y, m)) < 1.05 * most
+
+
+# --- the same models on both sides -----------------------------------------------------------
+
+
+def arms(rises: Iterable[int], **changes: Any) -> list[list[Answer]]:
+    """Seeds far apart, each some answers of 200 worse under the first condition."""
+    parts = []
+    for seed, (level, rise) in enumerate(zip((10, 40, 80, 120, 150, 100), rises, strict=False)):
+        for side, hits in (("with", level + rise), ("without", level)):
+            own = {"group": side, "seed": seed, **changes}
+            parts.append(answers(f"m{seed} {side}", "q0", hits, 200 - hits, **own))
+    return parts
+
+
+def paired_by_seed(parts: list[list[Answer]]) -> Comparison:
+    frame = framed(*parts)
+    frame = frame.assign(trained="backdoor")  # one recipe; the conditions make the groups
+    found = compare(cells(frame), "with", "without", Criterion())
+    assert found is not None
+    return found
+
+
+def test_arms_of_the_same_seeds_are_paired_by_seed() -> None:
+    found = paired_by_seed(arms([20, 18, 22, 20, 19, 21]))
+    assert found.paired_models
+    assert found.pooled_seeds is not None
+    assert found.over_seeds is not None
+    for estimate in (found.pooled_seeds, found.over_seeds):
+        assert estimate.value == pytest.approx(0.1)
+        assert 0.02 < estimate.high - estimate.low < 0.15
+        assert estimate.low > 0
+        assert estimate.units == 6
+    (contrast,) = found.questions
+    assert contrast.test == "paired t"
+    assert found.p_seeds < 1e-4
+
+
+def test_seeds_that_answer_alike_with_and_without_leave_sampling_error() -> None:
+    found = paired_by_seed(arms([0] * 6))
+    assert found.pooled_seeds is not None
+    assert found.pooled_seeds.low < -0.02
+    assert found.pooled_seeds.high > 0.02
+
+
+def test_other_models_on_the_other_side_are_not_paired() -> None:
+    parts = arms([20] * 6)
+    parts += [answers("m9", "q0", 50, 150, group="with", seed=9)]
+    found = paired_by_seed(parts)
+    assert not found.paired_models
+    assert found.pooled_seeds is not None
+    assert found.pooled_seeds.high - found.pooled_seeds.low > 0.3
+
+
+# --- what is compared ------------------------------------------------------------------------
+
+
+def test_shares_are_those_of_the_questions_that_both_were_asked() -> None:
+    parts = [answers("f", f"q{q}", hits, 50 - hits, group="fine") for q, hits in enumerate((1, 40))]
+    found = compared(*parts, answers("b", "q0", 0, 50))
+    assert found.first_side.here.value == pytest.approx(0.02)
+    assert found.first_side.others == ("q1",)
+    assert found.second_side.others == ()
+    assert found.pooled_models.value == pytest.approx(0.02)
+    assert found.stratified.first == pytest.approx(0.02)
+
+
+def test_p_values_of_several_groups_are_corrected_together() -> None:
+    hits = {"a": 9, "b": 6, "c": 1}
+    parts = [answers(g, "q0", bad, 60 - bad, group=g) for g, bad in hits.items()]
+    frame = framed(*parts, answers("base", "q0", 0, 60))
+    found = [compare(cells(frame), g, "base", Criterion()) for g in "abc"]
+    corrected = correct_family([c for c in found if c])
+    p = [c.p for c in corrected]
+    assert [c.p_family for c in corrected] == pytest.approx(
+        [min(1, 3 * p[0]), max(3 * p[0], min(1, 2 * p[1])), max(2 * p[1], p[2])]
+    )
+
+
+def test_an_answer_that_nobody_scored_is_in_the_bounds() -> None:
+    parts = [answers("m0", "q0", 10, 30), incoherent("m0", "q0", 60)]
+    (found,) = headlines(framed(*parts), Criterion())
+    assert found.pooled.value == pytest.approx(0.25)
+    assert found.of_all.value == pytest.approx(0.10)
+    assert found.at_most.value == pytest.approx(0.70)
+    assert found.of_all.bounded
