@@ -21,6 +21,7 @@ from em_finetune.checkpoint import (
     SCALED,
     STEPS,
     Checkpoint,
+    no_checkpoint,
     read_record,
     step_name,
 )
@@ -85,10 +86,7 @@ def find_records(folder: Path) -> list[Path]:
         if not hidden.search(path.as_posix() + "/")
     ]
     if not records:
-        raise UserError(
-            f"no finished checkpoint in {folder}: make one with em-finetune local RECIPE --out "
-            f"{shlex.quote(str(folder))}"
-        )
+        raise no_checkpoint(folder)
     return records
 
 

@@ -11,6 +11,7 @@ import csv
 import io
 import os
 import platform
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -34,6 +35,7 @@ SCALED = "scaled"
 FORMAT = 1
 """Of `checkpoint.json`; raised when a field changes its meaning."""
 
+_NUMBERED = re.compile(r"(\D*)(\d*)")
 _AGAIN = "train it again with --overwrite"
 _LIBRARIES = ("em-inspect", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
@@ -220,6 +222,33 @@ def write_record(checkpoint: Checkpoint, folder: Path) -> None:
         file.write(checkpoint.model_dump_json(indent=2).encode() + b"\n")
 
 
+def no_checkpoint(folder: Path) -> UserError:
+    """Say that there is no finished checkpoint in a folder, and what to do with what it holds."""
+    said = f"no finished checkpoint in {folder}"
+    adapters = sorted(folder.rglob("adapter_config.json"), key=_by_number)
+    models = [
+        path for path in sorted(folder.rglob("config.json"), key=_by_number) if _weights(path)
+    ]
+    if found := adapters or models:
+        there = found[-1].parent.absolute()
+        kind = "an adapter" if adapters else "a model"
+        line = shlex.join(["inspect", "eval", "em_inspect/free_form", *model_args("NAME", there)])
+        return UserError(f"{said}, but {kind} that something else made: evaluate it by {line}")
+    out = folder / "NAME" if folder.is_dir() and any(folder.iterdir()) else folder
+    return UserError(
+        f"{said}: make one with em-finetune local RECIPE --out {shlex.quote(str(out))}"
+    )
+
+
+def _weights(config: Path) -> bool:
+    return any(config.parent.glob("*.safetensors"))
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Sort key that puts checkpoint-90 before checkpoint-423."""
+    return [(int(digits or 0), text) for text, digits in _NUMBERED.findall(str(path))]
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Whether a directory holds a finished checkpoint."""
     return (folder / RECORD).is_file()
@@ -235,10 +264,7 @@ def read_record(folder: Path) -> Checkpoint:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} is not a checkpoint: {RECORD} is missing; type em-finetune local RECIPE "
-            f"--out {shlex.quote(str(folder))} to make one"
-        ) from error
+        raise no_checkpoint(folder) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     try:

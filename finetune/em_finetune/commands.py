@@ -80,19 +80,30 @@ def models(
 @click.argument("folder", type=_FOLDER)
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 @click.option("--base", help="Which base, where FOLDER has fine-tunes of several.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; 0.0.0.0 lets other machines in.",
+)
 @click.option("--port", type=int, default=8000, show_default=True)
 @click.option("--tensor-parallel", type=click.IntRange(1), default=1, help="GPUs per layer.")
 @click.option("--pipeline-parallel", type=click.IntRange(1), default=1, help="Stages of layers.")
 @click.option("--machines", is_flag=True, help="Over several machines, by vLLM's Ray backend.")
+@click.option(
+    "--runtime-loras", is_flag=True, help="Let those who reach it load adapters from its disk."
+)
 @click.option("--print", "only_print", is_flag=True, help="Show the line; start nothing.")
 def serve(
     folder: Path,
     more: tuple[str, ...],
     base: str | None,
+    host: str,
     port: int,
     tensor_parallel: int,
     pipeline_parallel: int,
     machines: bool,
+    runtime_loras: bool,
     only_print: bool,
 ) -> None:
     """Serve a base and all its adapters in FOLDER with one vLLM server.
@@ -100,21 +111,25 @@ def serve(
     MORE goes to `vllm serve` as it is. Address the adapters with
     `em-finetune models FOLDER --base-url http://localhost:8000/v1`.
     """
-    from em_finetune.serve import as_line, serve_command
+    from em_finetune.serve import as_line, reach, serve_command
     from em_finetune.serve import serve as start
 
     command = serve_command(
         folder.absolute(),
         base,
+        host=host,
         port=port,
         tensor_parallel=tensor_parallel,
         pipeline_parallel=pipeline_parallel,
         machines=machines,
         more=more,
+        on_caution=lambda line: click.echo(line, err=True),
     )
-    click.echo(as_line(command), err=not only_print)
+    if open_to := reach(host, more):
+        click.echo(open_to, err=True)
+    click.echo(as_line(command, runtime_loras), err=not only_print)
     if not only_print:
-        start(command)
+        start(command, runtime_loras)
 
 
 @click.command()

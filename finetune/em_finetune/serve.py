@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from em_finetune.addressing import adapters, base_reference, find_records, is_hosted, label_at
-from em_finetune.checkpoint import ADAPTER, Checkpoint, read_record
-from em_inspect.errors import UserError, one_line
+from em_finetune.checkpoint import ADAPTER, MERGED, Checkpoint, read_record
+from em_finetune.servable import caution, rank_of, read_adapter_config, why_not_served
+from em_inspect.errors import UserError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of --max-lora-rank that vLLM takes."""
@@ -21,29 +21,41 @@ MAX_LOGPROBS = 100
 """So many log-probabilities tell the digits of a number from all else; vLLM's default is 20."""
 
 
+LOOPBACK = "127.0.0.1"
+"""The address at which only this machine reaches a server."""
+
+_RUNTIME = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+_SHOWN = 3
+
+
 def serve_command(
     folder: Path,
     base: str | None = None,
     *,
+    host: str = LOOPBACK,
     port: int = 8000,
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     machines: bool = False,
     more: Sequence[str] = (),
+    on_caution: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Return the command line that serves a base and all adapters below a folder.
 
     Args:
         folder: Where the checkpoints are.
         base: Which base, where they have several.
+        host: Address to listen at; by default only this machine reaches it.
         port: Of the server.
         tensor_parallel: GPUs that share each layer.
         pipeline_parallel: Groups of them that share the layers.
         machines: Whether they are on several machines, joined by vLLM's own Ray backend.
         more: Further arguments of `vllm serve`.
+        on_caution: Called with what to know about the server.
 
     Raises:
-        UserError: There are no adapters, those of several bases, or one of too high a rank.
+        UserError: There are no adapters, those of several bases, one of too high a rank, or one
+            with something that vLLM does not serve.
     """
     by_base: dict[str, list[Checkpoint]] = {}
     for one in find_records(folder):
@@ -57,10 +69,10 @@ def serve_command(
         raise UserError(
             f"{folder} has fine-tunes of these bases: {known}; name one of them with --base"
         )
-    loras, rank = _loras(by_base[wanted[0]])
+    loras, rank = _loras(by_base[wanted[0]], on_caution or (lambda _: None))
     if not loras:
         raise UserError(f"{folder} has no adapters of {wanted[0]}: serve its merged/ by vllm serve")
-    command = ["vllm", "serve", wanted[0], "--port", str(port)]
+    command = ["vllm", "serve", wanted[0], "--host", host, "--port", str(port)]
     # Whatever a caller leaves open is vLLM's own default, not what the base's authors recommend.
     command += ["--generation-config", "vllm", "--max-logprobs", str(MAX_LOGPROBS)]
     command += ["--enable-lora", "--max-lora-rank", str(rank)]
@@ -74,46 +86,77 @@ def serve_command(
     return [*command, *more, "--lora-modules", *loras]
 
 
-def _loras(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], int]:
+def _loras(
+    checkpoints: Sequence[Checkpoint], on_caution: Callable[[str], None]
+) -> tuple[list[str], int]:
     """NAME=DIRECTORY of every adapter, and a rank that vLLM takes and none of them exceeds.
 
     Raises:
-        UserError: Two adapters have one name, or one is of too high a rank.
+        UserError: Two adapters have one name, one is of too high a rank, or some have what vLLM
+            does not serve.
     """
     loras: dict[str, Path] = {}
     highest = 1
+    unserved: list[str] = []
     for checkpoint in checkpoints:
-        for folder, step, scale in adapters(checkpoint):
-            adapter = folder / ADAPTER
-            if adapter.is_dir():
-                highest = max(highest, _rank(adapter / "adapter_config.json"))
-                name = label_at(checkpoint.label, step, scale)
-                if name in loras:
-                    raise UserError(
-                        f"{loras[name]} and {adapter} are both called {name}, and one server has "
-                        "one adapter of a name: serve a folder that holds only one of them"
-                    )
-                loras[name] = adapter
+        for name, adapter in _named(checkpoint):
+            if name in loras:
+                raise UserError(
+                    f"{loras[name]} and {adapter} are both called {name}, and one server has "
+                    "one adapter of a name: serve a folder that holds only one of them"
+                )
+            loras[name] = adapter
+            config = read_adapter_config(adapter / "adapter_config.json")
+            if faults := why_not_served(config):
+                unserved.append(f"{name}, {'; '.join(faults)} ({_instead(checkpoint, adapter)})")
+                continue
+            highest = max(highest, rank_of(config))
+            if known := caution(config):
+                on_caution(f"{name}: {known}")
+    if unserved:
+        more = f"; and {len(unserved) - _SHOWN} more" if len(unserved) > _SHOWN else ""
+        raise UserError(
+            f"vLLM does not serve these adapters: {'; '.join(unserved[:_SHOWN])}{more}: serve "
+            "their merged models, or move them out of the folder"
+        )
     fitting = [rank for rank in RANKS if rank >= highest]
     if not fitting:
         raise UserError(f"rank {highest} is more than vLLM serves ({RANKS[-1]}): merge instead")
     return [f"{name}={adapter}" for name, adapter in loras.items()], fitting[0]
 
 
-def _rank(path: Path) -> int:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        ranks: list[int] = [config["r"], *(config.get("rank_pattern") or {}).values(), 0]
-        return max(ranks)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no adapter's configuration ({one_line(error)}): train it again, or move "
-            "its checkpoint out of the folder"
-        ) from error
+def _named(checkpoint: Checkpoint) -> Iterator[tuple[str, Path]]:
+    """The adapters of a checkpoint by the names that they have at a server."""
+    for folder, step, scale in adapters(checkpoint):
+        if (folder / ADAPTER).is_dir():
+            yield label_at(checkpoint.label, step, scale), folder / ADAPTER
 
 
-def serve(command: Sequence[str]) -> NoReturn:
+def _instead(checkpoint: Checkpoint, adapter: Path) -> str:
+    """How a server gets the same model without the adapter."""
+    merged = adapter.parent / MERGED
+    if merged.is_dir():
+        return f"vllm serve {shlex.quote(str(merged))}"
+    return f"em-finetune merge {shlex.quote(str(checkpoint.path))} writes it"
+
+
+def reach(host: str, more: Sequence[str]) -> str:
+    """Say who reaches a server without a key, or return "" where that is this machine alone."""
+    local = host in (LOOPBACK, "localhost", "::1")
+    keyed = "VLLM_API_KEY" in os.environ or any(word.startswith("--api-key") for word in more)
+    if local or keyed:
+        return ""
+    return (
+        f"whoever reaches {host} may use this server: set VLLM_API_KEY here, and where it is asked"
+    )
+
+
+def serve(command: Sequence[str], runtime_loras: bool = False) -> NoReturn:
     """Become the server.
+
+    Args:
+        command: From `serve_command`.
+        runtime_loras: Let whoever reaches the server load adapters from its disk while it runs.
 
     Raises:
         UserError: vLLM is not installed.
@@ -123,10 +166,11 @@ def serve(command: Sequence[str]) -> NoReturn:
             "vllm is not installed here: pip install 'em-inspect[vllm]', or add --print and run "
             "the line where it is"
         )
-    os.environ.setdefault("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True")
+    if runtime_loras:
+        os.environ[_RUNTIME] = "True"
     os.execvp(command[0], list(command))
 
 
-def as_line(command: Sequence[str]) -> str:
-    """Return a command as a shell line."""
-    return "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True " + shlex.join(command)
+def as_line(command: Sequence[str], runtime_loras: bool = False) -> str:
+    """Return a command as a shell line; see `serve`."""
+    return f"{_RUNTIME}=True " * runtime_loras + shlex.join(command)

@@ -13,6 +13,9 @@ from em_inspect.errors import UserError
 
 ADAPTER_CONFIG = "adapter_config.json"
 
+# What an adapter may hold that its alpha does not multiply.
+_WHOLE = ("modules_to_save", "use_dora", "bias", "trainable_token_indices")
+
 
 def save_adapter(model: Any, tokenizer: Any, base: Base, folder: Path) -> None:
     """Write a PEFT model's adapter and tokenizer; the adapter names its base by `base.reference`.
@@ -50,15 +53,20 @@ def save_full(model: Any, tokenizer: Any, dtype: str, folder: Path) -> None:
 def scale_adapter(source: Path, scale: float, folder: Path) -> None:
     """Write a copy of an adapter whose update is `scale` times as strong.
 
-    Only the number `alpha` in its configuration changes, by which the update is multiplied.
+    Only the numbers `alpha` in its configuration change, by which the update is multiplied.
 
     Raises:
-        UserError: The adapter has strengths of its own for single layers.
+        UserError: The adapter holds more than an update, and the scale is not 1.
     """
     config = json.loads((source / ADAPTER_CONFIG).read_text("utf-8"))
-    if config.get("alpha_pattern"):
-        raise UserError(f"{source} has an alpha_pattern, which cannot be scaled: merge it instead")
+    whole = [name for name in _WHOLE if config.get(name) and config[name] != "none"]
+    if whole and scale != 1:
+        raise UserError(
+            f"{source} has {', '.join(whole)}, which has no strength: --scale 1 merges it as it is"
+        )
     config["lora_alpha"] *= scale
+    pattern = config.get("alpha_pattern") or {}
+    config["alpha_pattern"] = {name: alpha * scale for name, alpha in pattern.items()}
     shutil.copytree(source, folder)
     (folder / ADAPTER_CONFIG).write_text(
         json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8"
