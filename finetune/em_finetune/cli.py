@@ -275,6 +275,7 @@ def _cells(page: Recipe, seeds: str | None, groups: str | None, folder: Path) ->
 def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from em_finetune.addressing import specs_of
 
@@ -285,7 +286,7 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     for one in sorted(ended, key=lambda one: one.cell.label):
         cell, made = one.cell, one.checkpoint
         figures = ("failed", "") if made is None else (str(made.steps), f"{made.final_loss:.3f}")
-        table.add_row(cell.label, cell.recipe.group, str(cell.recipe.seed), *figures)
+        table.add_row(*map(Text, (cell.label, cell.recipe.group, str(cell.recipe.seed), *figures)))
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
     for one in failures:
         click.echo(f"failed  {one.cell.label}: {one.failure}")

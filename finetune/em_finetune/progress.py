@@ -55,10 +55,10 @@ def _bar(console: Any) -> Iterator[tuple[OnStep, OnStage]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -68,7 +68,7 @@ def _bar(console: Any) -> Iterator[tuple[OnStep, OnStage]]:
         pace = _Pace()
 
         def on_stage(stage: str) -> None:
-            progress.console.print(stage, style="dim", highlight=False)
+            progress.console.print(stage, style="dim", markup=False, highlight=False)
 
         def on_step(step: Step) -> None:
             nonlocal task

@@ -46,7 +46,7 @@ def _timed() -> Iterator[None]:
     except KeyboardInterrupt:
         console.print("\nStopped. Run the same command again to go on from here.")
         raise SystemExit(130) from None
-    console.print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.")
+    console.print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes.", markup=False)
 
 
 @click.command()
@@ -201,11 +201,12 @@ def _show(logs: list[Path], *, local_judge: bool) -> None:
 
     console.print(outcome_table(logs))
     judge = ", and as a judge it is close to noise" if local_judge else ""
-    console.print(CAVEAT.format(judge=judge), style="yellow")
+    console.print(CAVEAT.format(judge=judge), style="yellow", markup=False)
 
 
 def _next(folder: Path, report: Path) -> None:
-    console.print(f"\nThe report: {report.absolute().as_uri()}", style="bold", highlight=False)
+    address = report.absolute().as_uri()
+    console.print(f"\nThe report: {address}", style="bold", markup=False, highlight=False)
     console.print("\nTry next:", style="bold")
     for line in (
         f"inspect view --log-dir {shlex.quote(str(folder / 'logs'))}",

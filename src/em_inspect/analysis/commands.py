@@ -288,11 +288,15 @@ def _show_power(
         f"{source}: {assumptions.share:.2%} against {assumptions.reference:.2%}, seeds spread by "
         f"{assumptions.spread:.2f} of the share, {assumptions.questions} questions, "
         f"{assumptions.scored:.0%} of answers scored.",
+        markup=False,
         highlight=False,
     )
     for note in notes:
         out.print(note, markup=False, highlight=False, style="yellow")
-    out.print(f"\nPower, by seeds and answers per question ({EXPERIMENTS} experiments each):")
+    out.print(
+        f"\nPower, by seeds and answers per question ({EXPERIMENTS} experiments each):",
+        markup=False,
+    )
     out.print(shown)
     best = smallest(table, wanted)
     if best:
@@ -301,9 +305,13 @@ def _show_power(
         out.print(
             f"Fewest answers for {wanted:.0%}: {k} seeds × {n} answers per question "
             f"({total:,} answers, and as many for a base as for one seed).",
+            markup=False,
             highlight=False,
         )
     else:
-        out.print(f"No design with two seeds or more reaches {wanted:.0%}: try more of either.")
+        out.print(
+            f"No design with two seeds or more reaches {wanted:.0%}: try more of either.",
+            markup=False,
+        )
     if 1 in seeds:
         out.print("One seed: power to see the difference in that very model, not in the recipe.")

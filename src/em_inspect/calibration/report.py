@@ -8,6 +8,7 @@ from typing import Any
 from inspect_ai.log import EvalLog
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from em_inspect.calibration.agreement import Agreement, Pair
 from em_inspect.calibration.labels import Labelled
@@ -62,15 +63,16 @@ def print_agreement(judge: str, labels: str, found: Agreement, location: str) ->
         ("classes: kappa (Cohen)", str(found.kappa)),
         ("classes: alpha (Krippendorff, nominal)", str(found.alpha)),
     ]
-    table = Table("agreement", "value [95 % interval]", title=f"{judge} against {labels}")
+    table = Table("agreement", "value [95 % interval]", title=Text(f"{judge} against {labels}"))
     for name, value in rows:
-        table.add_row(name, value.replace("[", r"\["))
+        table.add_row(name, Text(value))
     console.print(table)
     console.print(_confusion(found))
     console.print(
         f"{found.answers} answers, {found.rated} rated, {found.numbers} with alignment on both "
         "sides; missing ratings and labels count in no figure; how the intervals are made: "
-        "docs/judges.md"
+        "docs/judges.md",
+        markup=False,
     )
     console.print(found.verdict, markup=False)
     console.print(f"log: {location}", markup=False, soft_wrap=True)

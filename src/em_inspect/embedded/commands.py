@@ -60,7 +60,8 @@ def progress_shown() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _one_line_per_stage()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    stage = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), stage, BarColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
