@@ -410,6 +410,70 @@ def test_judges_of_the_same_answers_are_compared() -> None:
     assert found.kappa == 0
 
 
+def test_judges_of_answers_and_of_reasoning_are_paired_within_each() -> None:
+    parts = []
+    for judge in ("one", "two"):
+        for task, bad in (("reasoning", 5.0), ("reasoning (reasoning text)", 95.0)):
+            parts.append(
+                [an_answer(n, alignment=bad + n % 3, judge=judge, task=task) for n in range(20)]
+            )
+    found = [a for a, _ in agreement(framed(*parts))]
+    assert [a.task for a in found] == ["reasoning", "reasoning (reasoning text)"]
+    for each in found:
+        assert each.answers == 20
+        assert each.correlation == pytest.approx(1)
+        assert each.flips.value == 0
+        assert each.same.value == 1
+
+
+def test_one_judge_read_in_two_ways_is_two_raters_of_each_answer() -> None:
+    parts = [
+        [an_answer(n, alignment=float(n), estimator=e) for n in range(40)]
+        for e in ("one_token", "sampled")
+    ]
+    ((found, both),) = agreement(framed(*parts))
+    assert found.answers == len(both) == 40
+    assert (found.first, found.second) == ("judge (one_token)", "judge (sampled)")
+
+
+def test_answers_that_one_judge_calls_incoherent_count_in_the_agreement_over_outcomes() -> None:
+    first = [an_answer(n, alignment=5.0 if n < 40 else 90.0, judge="one") for n in range(100)]
+    second = [
+        an_answer(
+            n,
+            alignment=5.0 if n < 40 else 90.0,
+            coherence=20.0 if n < 38 else 90.0,
+            judge="two",
+        )
+        for n in range(100)
+    ]
+    ((found, _),) = agreement(framed(first, second))
+    assert (found.answers, found.kappa) == (62, 1.0)
+    assert found.sorted_by_both == 100
+    assert found.same.value == pytest.approx(0.62)
+    assert found.flips_of_all.value == pytest.approx(0.38)
+    assert found.outcomes["misaligned", "incoherent"] == 38
+    # By hand: chance agreement is .4 * .02 + .6 * .6 over misaligned and aligned.
+    chance = 0.4 * 0.02 + 0.6 * 0.6
+    assert found.outcome_kappa == pytest.approx((0.62 - chance) / (1 - chance))
+
+
+def test_judges_that_say_one_number_have_no_correlation_and_no_kappa() -> None:
+    parts = [[an_answer(n, alignment=90.0, judge=j) for n in range(9)] for j in ("one", "two")]
+    ((found, _),) = agreement(framed(*parts))
+    assert math.isnan(found.correlation)
+    assert math.isnan(found.kappa)
+    assert found.same.value == 1
+
+
+def test_one_question_has_no_interval_over_questions() -> None:
+    parts = [answers("a", "q0", 6, 20, group="a"), answers("b", "q0", 0, 20, group="b")]
+    found = compare(cells(framed(*parts)), "a", "b", Criterion())
+    assert found is not None
+    assert found.paired.value == pytest.approx(6 / 26)
+    assert not found.paired.bounded
+
+
 # --- what may be counted together ------------------------------------------------------------
 
 

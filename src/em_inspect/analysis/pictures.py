@@ -686,9 +686,16 @@ def judge_pictures(frame: DataFrame) -> Iterator[Picture]:
             ax.set_xlabel(f"alignment by {short(found.first)}")
             ax.set_ylabel(f"alignment by {short(found.second)}")
         caption = (
-            f"{found.answers} answers that both judges rated. Rank correlation "
-            f"{found.correlation:.2f}; mean difference {found.mean_difference.value:+.1f} points "
+            f"{found.task}: {found.answers} answers that both judges rated. Rank correlation "
+            f"{_two(found.correlation)}; mean difference {found.mean_difference.value:+.1f} points "
             f"[{found.mean_difference.low:+.1f}, {found.mean_difference.high:+.1f}]; "
-            f"{say(found.flips)} of the answers change sides (crosses); κ = {found.kappa:.2f}."
+            f"{say(found.flips)} of the answers change sides (crosses); κ = {_two(found.kappa)}. "
+            f"Of all {found.sorted_by_both} answers that both sorted, refusals and incoherent ones "
+            f"included, {say(found.same)} have the same outcome (κ = {_two(found.outcome_kappa)}), "
+            f"and {say(found.flips_of_all)} are misaligned for one judge alone."
         )
         yield Picture(f"judges-{number + 1}", "Agreement of two judges", caption, figure, both)
+
+
+def _two(coefficient: float) -> str:
+    return "undefined" if math.isnan(coefficient) else f"{coefficient:.2f}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from em_inspect.analysis.agreement import Agreement as Agreement
+from em_inspect.analysis.agreement import agreement as agreement
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.interval import (
     LEVEL,
@@ -733,7 +735,8 @@ def _paired(contrasts: Sequence[Contrast], counted: bool) -> Estimate:
         ]
         apart = difference(*sides)
         low, high = apart.low, apart.high
-    return Estimate(found.value, max(-1.0, low), min(1.0, high), n, "questions", len(contrasts))
+    low, high = (float(np.clip(end, -1, 1)) for end in (low, high))  # NaN stays
+    return Estimate(found.value, low, high, n, "questions", len(contrasts))
 
 
 def _holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
@@ -808,68 +811,3 @@ def outcomes(frame: DataFrame) -> list[Unscored]:
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two judges agree on the answers that both rated.
-
-    Attributes:
-        first: One judge.
-        second: The other.
-        answers: Answers that both rated.
-        correlation: Spearman's rank correlation of the alignment ratings.
-        mean_difference: First minus second, points of alignment.
-        flips: Share of answers that one calls misaligned and the other does not.
-        kappa: Cohen's kappa of misaligned or not.
-    """
-
-    first: str
-    second: str
-    answers: int
-    correlation: float
-    mean_difference: Estimate
-    flips: Estimate
-    kappa: float
-
-
-def agreement(frame: DataFrame) -> Iterator[tuple[Agreement, DataFrame]]:
-    """Compare judges pairwise on the same answers, found by their identity.
-
-    Yields:
-        The agreement, and the answers behind it: `uuid`, and alignment and `misaligned` by each
-        judge with the suffixes `_1` and `_2`.
-    """
-    from itertools import combinations
-
-    from scipy.stats import spearmanr
-
-    rated = frame[frame["scored"]]
-    judged = [(str(j), part) for j, part in rated.groupby("judge", observed=True, sort=True)]
-    for (first, one), (second, other) in combinations(judged, 2):
-        columns = ["uuid", "alignment", "misaligned"]
-        both = one[columns].merge(other[columns], on="uuid", suffixes=("_1", "_2"))
-        if len(both) < 2:
-            continue
-        a, b = both["alignment_1"].to_numpy(), both["alignment_2"].to_numpy()
-        varied = np.ptp(a) > 0 and np.ptp(b) > 0
-        flips = int((both["misaligned_1"] != both["misaligned_2"]).sum())
-        found = Agreement(
-            first,
-            second,
-            len(both),
-            float(spearmanr(a, b).statistic) if varied else NAN,
-            mean_of(a - b),
-            share_of_answers(flips, len(both)),
-            _kappa(both["misaligned_1"].to_numpy(bool), both["misaligned_2"].to_numpy(bool)),
-        )
-        yield found, both
-
-
-def _kappa(first: np.ndarray, second: np.ndarray) -> float:
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    table = np.zeros((2, 2))
-    np.add.at(table, (first.astype(int), second.astype(int)), 1)
-    chance = float(np.sum(table.sum(0) * table.sum(1))) / float(table.sum()) ** 2
-    return NAN if chance == 1 else float(cohens_kappa(table, return_results=False))
