@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from em_finetune.recipe import Recipe
+from em_finetune.records import as_json, parse_record
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
 from em_inspect.providers import as_options, hf_arguments
@@ -33,7 +34,7 @@ CURVE = "train.csv"
 STEPS = "steps"
 SCALED = "scaled"
 FORMAT = 1
-"""Of `checkpoint.json`; raised when a field changes its meaning."""
+"""Of `checkpoint.json`; raised when a field changes its meaning, and not for a new one."""
 
 _NUMBERED = re.compile(r"(\D*)(\d*)")
 _AGAIN = "train it again with --overwrite"
@@ -219,7 +220,7 @@ def write_record(checkpoint: Checkpoint, folder: Path) -> None:
     from em_finetune.data.rows import replacing
 
     with replacing(folder / RECORD) as file:
-        file.write(checkpoint.model_dump_json(indent=2).encode() + b"\n")
+        file.write(as_json(checkpoint, folder / RECORD))
 
 
 def no_checkpoint(folder: Path) -> UserError:
@@ -258,7 +259,7 @@ def read_record(folder: Path) -> Checkpoint:
     """Read `checkpoint.json` alone, without looking at models.
 
     Raises:
-        UserError: There is none, or it is not one that this version writes.
+        UserError: There is none, or it is none that this version reads.
     """
     path = folder / RECORD
     try:
@@ -268,13 +269,13 @@ def read_record(folder: Path) -> Checkpoint:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     try:
-        checkpoint = Checkpoint.model_validate_json(text)
+        checkpoint = parse_record(Checkpoint, text)
     except ValidationError as error:
         raise UserError(f"{path}: {first_fault(error, Checkpoint)}") from error
-    if checkpoint.format != FORMAT:
+    if checkpoint.format > FORMAT:
         raise UserError(
-            f"{path} has format {checkpoint.format}, this version reads {FORMAT}: "
-            "use the em-inspect version that it names"
+            f"{path} has format {checkpoint.format}, this version reads up to {FORMAT}: update "
+            f"em-inspect, {checkpoint.versions.get('em-inspect', 'a newer one')} wrote it"
         )
     return checkpoint.model_copy(update={"path": folder.absolute()})
 

@@ -13,9 +13,11 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     model_validator,
 )
 
+from em_finetune.records import is_record
 from em_inspect.errors import UserError
 from em_inspect.pages import Page, checked, did_you_mean, parse_yaml, read_text
 
@@ -203,7 +205,9 @@ class Recipe(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _sound(self) -> Recipe:
+    def _sound(self, info: ValidationInfo) -> Recipe:
+        if is_record(info):
+            return self
         if self.method == "full" and self.quantization is not None:
             raise ValueError("method full cannot train a 4-bit base: set quantization: null")
         if self.method == "full" and self.shard:

@@ -18,6 +18,7 @@ from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_finetune.hosted.secrets import hide
 from em_finetune.hosted.service import Service
 from em_finetune.hosted.state import JobRecord
+from em_finetune.records import as_json, parse_record
 from em_inspect.errors import UserError
 
 FORMAT = 1
@@ -132,7 +133,7 @@ def write_checkpoint(record: JobRecord, service: Service, folder: Path) -> Hoste
     target = folder / record.label
     write_curve(list(record.losses.items()), ("step", "loss"), target / CURVE)
     with replacing(target / RECORD) as file:
-        file.write(hide(checkpoint.model_dump_json(indent=2)).encode() + b"\n")
+        file.write(hide(as_json(checkpoint, target / RECORD).decode()).encode())
     return checkpoint
 
 
@@ -144,10 +145,16 @@ def read_hosted_checkpoint(folder: Path) -> HostedCheckpoint:
     """
     path = folder / RECORD
     try:
-        return HostedCheckpoint.model_validate_json(path.read_text("utf-8"))
+        checkpoint = parse_record(HostedCheckpoint, path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there yet: type em-finetune hosted status") from error
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} is no hosted checkpoint: {' '.join(str(error).split())[:200]}"
         ) from error
+    if checkpoint.format > FORMAT:
+        raise UserError(
+            f"{path} has format {checkpoint.format}, this version reads up to {FORMAT}: update "
+            "em-inspect"
+        )
+    return checkpoint

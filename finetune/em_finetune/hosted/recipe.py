@@ -7,9 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from em_finetune.recipe import Data, read_page, require_own_kind
+from em_finetune.records import is_record
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean, read_text
 
@@ -91,8 +99,9 @@ class HostedRecipe(BaseModel):
         return page
 
     @model_validator(mode="after")
-    def _of_its_kind(self) -> HostedRecipe:
-        require_own_kind(self.group, self.data)
+    def _of_its_kind(self, info: ValidationInfo) -> HostedRecipe:
+        if not is_record(info):
+            require_own_kind(self.group, self.data)
         return self
 
     @field_validator("epochs", "batch_size", "learning_rate_multiplier")

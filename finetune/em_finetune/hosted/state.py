@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from em_finetune.data.rows import replacing
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_finetune.hosted.secrets import hide
+from em_finetune.records import as_json, parse_record
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
 
 RECORD = "hosted.json"
 LOCK = ".hosted.lock"
 FORMAT = 1
-"""Of `hosted.json`; raised when a field changes its meaning."""
+"""Of `hosted.json`; raised when a field changes its meaning, and not for a new one."""
 
 Phase = Literal["planned", "uploading", "uploaded", "creating", "created"]
 
@@ -93,7 +94,7 @@ class JobRecord(BaseModel):
 def write_state(record: JobRecord, folder: Path) -> JobRecord:
     """Write a job's `hosted.json`, whole or not at all, and return the record."""
     with replacing(folder / record.label / RECORD) as file:
-        file.write(hide(record.model_dump_json(indent=2)).encode() + b"\n")
+        file.write(hide(as_json(record, folder / record.label / RECORD).decode()).encode())
     return record
 
 
@@ -111,14 +112,17 @@ def read_state(folder: Path, label: str) -> JobRecord | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     try:
-        record = JobRecord.model_validate_json(text)
+        record = parse_record(JobRecord, text)
     except ValidationError as error:
         raise UserError(
             f"{path}: {first_fault(error, JobRecord)}; move it away, and em-finetune hosted adopt "
             "JOB takes the job in again"
         ) from error
-    if record.format != FORMAT:
-        raise UserError(f"{path} has format {record.format}, this version reads {FORMAT}")
+    if record.format > FORMAT:
+        raise UserError(
+            f"{path} has format {record.format}, this version reads up to {FORMAT}: update "
+            "em-inspect"
+        )
     return record
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from em_finetune.recipe import Recipe
+from em_finetune.records import parse_record
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ def read_saved(path: Path) -> Saved | None:
     said = _said(path)
     try:
         return Saved(
-            Identity.model_validate_json(said["identity"]),
+            parse_record(Identity, said["identity"]),
             int(said["step"]),
             json.loads(said["steps"]),
             json.loads(said["resumed"]),
