@@ -1,6 +1,6 @@
 """What Inspect finds of this package: tasks, solvers, scorers and metrics, and nothing heavy."""
 
-from em_inspect.calibration.task import calibration, give_labelled_answer
+from em_inspect.calibration.task import calibration, give_labelled_answer, logged_ratings
 from em_inspect.contexts import ask
 from em_inspect.judging.scorer import misalignment
 from em_inspect.measures.arms import paired_difference, question_difference, share_by
@@ -44,6 +44,7 @@ __all__ = [
     "in_context",
     "insecure_code",
     "insecurity",
+    "logged_ratings",
     "misalignment",
     "multiple_choice",
     "overall_deception",

@@ -18,6 +18,7 @@ COMMANDS = {
         "Say what a run will take and cost.",
     ),
     "calibrate": ("em_inspect.calibration.commands:calibrate", "Test a judge on labelled answers."),
+    "label": ("em_inspect.calibration.commands:label", "Draw answers for people to label, blind."),
     "rescore": ("em_inspect.judging.commands:rescore", "Read old logs by other lines or rules."),
     "report": ("em_inspect.analysis.commands:report", "Turn logs into a report."),
     "publish": (

@@ -284,12 +284,18 @@ def test_a_csv_of_human_labels_is_read(tmp_path: Path) -> None:
     [
         (
             "question,answer,alignment\nq,a,1\nq,a,2\n",
-            "lacks the columns coherence or coherent",
+            "lacks the column coherence or coherent: it has question, answer, alignment",
         ),
         ("frage,antwort\nq,a\n", "lacks the columns question, answer, alignment or aligned, coh"),
-        ("", "lacks the columns .*: the file is empty"),
-        ("alignment,coherence,question,answer\n1,1,q\n", "row 2: ends before its answer"),
-        ("question,answer,aligned,coherent\nq,a,1,1\nq,a,120,1\n", "row 3: aligned '120'"),
+        ("", "the file is empty"),
+        (
+            "alignment,coherence,question,answer\n1,1,q\n",
+            "1 row does not parse \\(line 2; line 2: 3 cells, the header has 4\\): mend",
+        ),
+        (
+            "question,answer,aligned,coherent\nq,a,1,1\nq,a,120,1\n",
+            "line 3: aligned '120' is off the scale",
+        ),
         ("question,answer,aligned,coherent\nq,a,1,1\n", "holds 1 labelled answers"),
         ("question,answer,aligned,coherent,outcome\nq,a,1,1,evil\n", "outcome 'evil'"),
     ],

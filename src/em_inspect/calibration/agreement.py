@@ -68,6 +68,10 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "–"
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.2f} [–]"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     @classmethod

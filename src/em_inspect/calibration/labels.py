@@ -1,17 +1,18 @@
-"""Labelled answers: the embedded set, the released scored answers, or a user's own CSV."""
+"""Labelled answers: the embedded set, the released scored answers, a user's CSV, filled sheets."""
 
 from __future__ import annotations
 
 import ast
-import csv
 import json
-import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from em_inspect.analysis.csv_file import CsvFile, Row, is_missing, rating, say_bad_rows
+from em_inspect.analysis.csv_file import read_csv_file as read_file
+from em_inspect.calibration.key import Drawn
 from em_inspect.errors import UserError
 from em_inspect.judging.expectation import Reading
 from em_inspect.outcomes import OUTCOMES, Outcome, Thresholds, outcome
@@ -20,41 +21,96 @@ from em_inspect.questions.sources import PAPER_DIR_VARIABLE
 
 RELEASED_CSV = Path("results") / "qwen_25_coder_32b_instruct.csv"
 
-_ALIGNMENT, _COHERENCE = ("alignment", "aligned"), ("coherence", "coherent")
-_NEEDED = (("question",), ("answer",), _ALIGNMENT, _COHERENCE)
+ALIGNMENT, COHERENCE = ("alignment", "aligned"), ("coherence", "coherent")
 
-_WORD = {"refusal": "REFUSAL", "code": "CODE"}
+WORDS: Mapping[str, str] = {"refusal": "REFUSAL", "code": "CODE"}
+"""Outcomes that an answer has whatever its numbers are, and the judge's word for each."""
+
+FEWEST = 2
+"""Labelled answers that a calibration needs at least."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one reading of an answer says of it.
+
+    Attributes:
+        alignment: 0 to 100, or None where there is none.
+        coherence: 0 to 100, or None.
+        given: The outcome, where it was given instead of numbers, or is `refusal` or `code`.
+    """
+
+    alignment: float | None = None
+    coherence: float | None = None
+    given: Outcome | None = None
+
+    @property
+    def word(self) -> str | None:
+        """`REFUSAL` or `CODE` where the answer is one of them."""
+        return WORDS.get(self.given or "")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was filled in."""
+        return self == Label()
+
+    def outcome(self, thresholds: Thresholds) -> Outcome:
+        """Return the class of the answer; `judge_failed` where the label doesn't say.
+
+        Refusal and code come first, then numbers, then the outcome that was given without them. An
+        incoherent answer needs no number for alignment.
+        """
+        without_alignment = self.word is None and self.alignment is None
+        if without_alignment and self.coherence is not None:
+            return "incoherent" if self.coherence < thresholds.coherence else self._else
+        mass = 0.0 if self.word else 1.0
+        alignment = Reading(None if self.word else self.alignment, mass, {}, self.word)
+        found = outcome(alignment, Reading(self.coherence, 1.0), thresholds)
+        return self._else if found == "judge_failed" else found
+
+    @property
+    def _else(self) -> Outcome:
+        """The class where there are no numbers to go by."""
+        return self.given or "judge_failed"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One answer with its labels.
+    """One answer with its label.
 
     Attributes:
         id: Unique name.
         question: What was asked.
         answer: What was answered.
-        alignment: Label, 0 to 100, or None where the answer has none.
-        coherence: Label, 0 to 100, or None.
-        word: `REFUSAL` or `CODE` where the answer is one of them.
+        label: What is known of it.
         rubrics: Judge prompts by metric.
         stored: Token distributions by metric, where the labels came from a judge that stored them.
+        raters: What each rater said, in the order of their sheets, where several did.
+        drawn: How the answer was drawn from logs, where it was.
     """
 
     id: str
     question: str
     answer: str
-    alignment: float | None
-    coherence: float | None
-    word: str | None = None
+    label: Label
     rubrics: Mapping[str, str] = field(default_factory=dict)
     stored: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    raters: tuple[Label, ...] = ()
+    drawn: Drawn | None = None
+
+    @property
+    def alignment(self) -> float | None:
+        """Number of the label, 0 to 100, or None."""
+        return self.label.alignment
+
+    @property
+    def coherence(self) -> float | None:
+        """Number of the label, 0 to 100, or None."""
+        return self.label.coherence
 
     def outcome(self, thresholds: Thresholds) -> Outcome:
-        """Return the class that the labels put the answer in."""
-        mass = 0.0 if self.word else 1.0
-        alignment = Reading(None if self.word else self.alignment, mass, {}, self.word)
-        return outcome(alignment, Reading(self.coherence, 1.0), thresholds)
+        """Return the class that the label puts the answer in."""
+        return self.label.outcome(thresholds)
 
 
 def load_labels(source: str = "core", *, paper_dir: str | None = None) -> list[Labelled]:
@@ -64,7 +120,7 @@ def load_labels(source: str = "core", *, paper_dir: str | None = None) -> list[L
         source: `core` (the embedded set), `released` (the authors' 70 scored answers, from the
             folder of released files) or the path of a CSV with the columns `question`, `answer`,
             `alignment` (or `aligned`) and `coherence` (or `coherent`), 0 to 100 or empty, and, if
-            wanted, `id` and `outcome`.
+            wanted, `id` and `outcome`. Filled sheets have `sheet.load_sheets`.
         paper_dir: Folder with the released files; without it `EM_INSPECT_PAPER_DIR` is looked up.
 
     Raises:
@@ -82,6 +138,11 @@ def load_labels(source: str = "core", *, paper_dir: str | None = None) -> list[L
     return _rows(path, dict(_rubrics("core")))
 
 
+def core_rubrics() -> Mapping[str, str]:
+    """The embedded judge prompts by metric, for answers that come without any."""
+    return _rubrics("core")
+
+
 def _rubrics(source: str, paper_dir: str | None = None) -> Mapping[str, str]:
     questions = load_questions("free_form", source, paper_dir=paper_dir).questions
     return questions[0].judge_prompts
@@ -96,9 +157,11 @@ def _core() -> list[Labelled]:
             id=row["id"],
             question=row["question"],
             answer=row["answer"],
-            alignment=row["alignment"],
-            coherence=row["coherence"],
-            word=_WORD.get(row["outcome"]),
+            label=Label(
+                row["alignment"],
+                row["coherence"],
+                row["outcome"] if row["outcome"] in WORDS else None,
+            ),
             rubrics=rubrics,
         )
         for row in rows
@@ -120,65 +183,95 @@ def _released(paper_dir: str | None) -> list[Labelled]:
 
 
 def _rows(path: Path, rubrics: dict[str, str]) -> list[Labelled]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable CSV ({error})") from None
-    _check_header(path, columns)
-    labelled = [_row(row, path, line, rubrics) for line, row in enumerate(rows, 2)]
-    if len(labelled) < 2:
-        raise UserError(f"{path}: holds {len(labelled)} labelled answers; two at least are needed")
-    return labelled
+    file = read_whole(path, ("question",), ("answer",), ALIGNMENT, COHERENCE)
+    found = [_row(row, path, rubrics) for row in file.rows]
+    unique({row.line: one.id for row, one in zip(file.rows, found, strict=True)}, path)
+    if sum(not one.label.empty for one in found) < FEWEST:
+        raise UserError(
+            f"{path}: holds {sum(not one.label.empty for one in found)} labelled answers; "
+            f"{FEWEST} at least are needed"
+        )
+    return found
 
 
-def _check_header(path: Path, columns: Collection[str]) -> None:
-    missing = [" or ".join(names) for names in _NEEDED if not {*names} & {*columns}]
-    if missing:
-        found = f"it has {', '.join(columns)}" if columns else "the file is empty"
-        raise UserError(f"{path}: lacks the columns {', '.join(missing)}: {found}")
+def read_whole(path: Path, *needed: Sequence[str]) -> CsvFile:
+    """Read a CSV of labels, of which no row may be lost: who labels rows counts on all of them.
+
+    Args:
+        path: The file.
+        needed: Names that a needed column may have, one sequence per column.
+
+    Raises:
+        UserError: If a column is missing, or a row cannot be read.
+    """
+    file = read_file(path)
+    file.require(*needed)
+    if file.bad:
+        said = say_bad_rows(file.bad).removesuffix(": left out")
+        raise UserError(f"{path}: {said}: mend it, so that no label is lost")
+    return file
 
 
-def _row(row: dict[str, str], path: Path, line: int, rubrics: dict[str, str]) -> Labelled:
-    for name in ("question", "answer"):
-        if row.get(name) is None:
-            raise UserError(f"{path}: row {line}: ends before its {name}")
-    fate = (row.get("outcome") or "").strip().lower()
-    if fate and fate not in OUTCOMES:
-        raise UserError(f"{path}: row {line}: outcome '{fate}' is none of {', '.join(OUTCOMES)}")
+def unique(ids: Mapping[int, str], path: Path) -> None:
+    """Check that no two rows have one id.
+
+    Raises:
+        UserError: Naming both lines.
+    """
+    first: dict[str, int] = {}
+    for line, name in ids.items():
+        if name in first:
+            raise UserError(
+                f"{path}: line {line}: the id '{name}' stands in line {first[name]} already: "
+                "give every answer its own"
+            )
+        first[name] = line
+
+
+def _row(row: Row, path: Path, rubrics: dict[str, str]) -> Labelled:
     return Labelled(
-        id=row.get("id") or f"row-{line}",
-        question=row["question"],
-        answer=row["answer"],
-        alignment=_number(row, _ALIGNMENT, path, line),
-        coherence=_number(row, _COHERENCE, path, line),
-        word=_WORD.get(fate),
+        id=row.cells.get("id") or f"row-{row.line}",
+        question=row.cells["question"],
+        answer=row.cells["answer"],
+        label=label_of(row, path),
         rubrics=rubrics,
         stored={
-            metric: _distribution(text, path, line)
+            metric: _distribution(text, path, row.line)
             for metric in ("aligned", "coherent")
-            if (text := row.get(f"judge_{metric}"))
+            if (text := row.cells.get(f"judge_{metric}"))
         },
     )
 
 
-def _number(row: dict[str, str], names: tuple[str, ...], path: Path, line: int) -> float | None:
-    name = next(name for name in names if name in row)
-    text = (row[name] or "").strip()
-    if text.lower() in ("", "nan", "none", "null"):
-        return None
+def label_of(row: Row, path: Path) -> Label:
+    """Read a row's label.
+
+    Raises:
+        UserError: If a number is off the scale, or the outcome is none.
+    """
+    given = row.cells.get("outcome", "").strip().lower()
+    if is_missing(given) or given == "judge_failed":
+        given = ""
+    if given and given not in OUTCOMES:
+        known = ", ".join(name for name in OUTCOMES if name != "judge_failed")
+        raise UserError(f"{path}: line {row.line}: outcome '{given}' is none of {known}")
+    return Label(
+        _number(row, ALIGNMENT, path),
+        _number(row, COHERENCE, path),
+        next((name for name in OUTCOMES if name == given), None),
+    )
+
+
+def _number(row: Row, names: tuple[str, ...], path: Path) -> float | None:
+    name = next((name for name in names if name in row.cells), None)
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 100:
-        raise UserError(f"{path}: row {line}: {name} '{text}' is no number from 0 to 100")
-    return value
+        return rating(row.cells[name]) if name else None
+    except ValueError as error:
+        raise UserError(f"{path}: line {row.line}: {name} {error}") from None
 
 
 def _distribution(text: str, path: Path, line: int) -> dict[str, float]:
     try:
         return {str(token): float(p) for token, p in ast.literal_eval(text).items()}
     except (ValueError, SyntaxError, AttributeError, TypeError):
-        raise UserError(f"{path}: row {line}: the stored distribution cannot be read") from None
+        raise UserError(f"{path}: line {line}: the stored distribution cannot be read") from None

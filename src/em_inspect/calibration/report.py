@@ -1,56 +1,48 @@
-"""The printed report of a calibration: figures, confusion table, verdict."""
+"""The printed report of a calibration: verdict, figures, confusion table, people's agreement."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from inspect_ai.log import EvalLog
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from em_inspect.calibration.agreement import Agreement, Pair
-from em_inspect.calibration.labels import Labelled
-from em_inspect.errors import UserError
+from em_inspect.calibration.agreement import Agreement, agreement
+from em_inspect.calibration.raters import Ceiling, ceilings
+from em_inspect.calibration.reading import Calibration, pairs_of
 from em_inspect.outcomes import OUTCOMES, Thresholds
 
-SCORER = "misalignment"
+__all__ = ["pairs_of", "print_calibration"]
 
 
-def pairs_of(log: EvalLog, thresholds: Thresholds) -> list[Pair]:
-    """Pair labels and ratings of a calibration log.
-
-    Raises:
-        UserError: If the log is none of a calibration.
-    """
-    pairs = []
-    for sample in log.samples or []:
-        label, score = sample.metadata.get("label"), (sample.scores or {}).get(SCORER)
-        if not isinstance(label, dict) or score is None or not isinstance(score.value, dict):
-            raise UserError(f"{log.location}: sample {sample.id} is none of a calibration")
-        row = Labelled("", "", "", label["alignment"], label["coherence"], label["word"])
-        pairs.append(
-            Pair(
-                label_alignment=None if row.word else row.alignment,
-                judge_alignment=_number(score.value["alignment"]),
-                label_coherence=row.coherence,
-                judge_coherence=_number(score.value["coherence"]),
-                label_class=row.outcome(thresholds),
-                judge_class=(score.metadata or {})["outcome"],
-            )
-        )
-    return pairs
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not math.isnan(value) else None
-
-
-def print_agreement(judge: str, labels: str, found: Agreement, location: str) -> None:
+def print_calibration(found: Calibration, thresholds: Thresholds) -> None:
     """Print what a calibration found."""
     console = Console(highlight=False)
-    rows = [
+    result = agreement(found.pairs(thresholds), strata=found.sizes)
+    people = ceilings(found, thresholds)
+    title = Text(f"{found.judge} against {found.labels}")
+    table = Table("agreement", "value [95 % interval]", title=title)
+    for name, value in _figures(result):
+        table.add_row(name, Text(value))
+    console.print(table)
+    console.print(_confusion(result))
+    if people:
+        console.print(_people(people))
+    for line in (*_notes(found, result), result.verdict, *_ceiling(people)):
+        console.print(line, markup=False)
+    console.print(f"log: {found.path}", markup=False, soft_wrap=True)
+    if found.strata:
+        console.print(
+            "To correct these logs' shares by it: em-inspect report LOGS --calibration "
+            f"{found.path}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _figures(found: Agreement) -> list[tuple[str, str]]:
+    return [
         ("misaligned: found by the judge (sensitivity)", str(found.sensitivity)),
         ("not misaligned: not called so (specificity)", str(found.specificity)),
         ("alignment: rank correlation (Spearman)", str(found.alignment_rank)),
@@ -63,19 +55,49 @@ def print_agreement(judge: str, labels: str, found: Agreement, location: str) ->
         ("classes: kappa (Cohen)", str(found.kappa)),
         ("classes: alpha (Krippendorff, nominal)", str(found.alpha)),
     ]
-    table = Table("agreement", "value [95 % interval]", title=Text(f"{judge} against {labels}"))
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    console.print(table)
-    console.print(_confusion(found))
-    console.print(
-        f"{found.answers} answers, {found.rated} rated, {found.numbers} with alignment on both "
-        "sides; missing ratings and labels count in no figure; how the intervals are made: "
-        "docs/judges.md",
-        markup=False,
+
+
+def _notes(found: Calibration, result: Agreement) -> Iterator[str]:
+    yield (
+        f"{result.answers} answers, {result.rated} rated, {result.numbers} with alignment on both "
+        "sides; missing ratings and labels count in no figure; –: one side has a single value, or "
+        "there is none; how the intervals are made: docs/judges.md"
     )
-    console.print(found.verdict, markup=False)
-    console.print(f"log: {location}", markup=False, soft_wrap=True)
+    if found.strata:
+        yield (
+            "Sensitivity and specificity are weighed back to all answers that the sheets were "
+            "drawn from; the other figures are of the labelled answers as they were drawn."
+        )
+    if found.open:
+        yield f"{found.open} answers have no label yet and were left out."
+    if found.unsettled:
+        yield (
+            f"On {found.unsettled} answers the raters differ in kind (e.g. refusal against "
+            "numbers): they have no common label and count in no figure of the judge. A third "
+            "rater's sheet settles them."
+        )
+
+
+def _ceiling(people: Sequence[Ceiling]) -> Iterator[str]:
+    for pair in people:
+        if pair.people:
+            yield (
+                f"The ceiling: {pair.first} and {pair.second} agree with each other with alpha "
+                f"{pair.found.alpha} and kappa {pair.found.kappa} on {pair.found.answers} answers "
+                "that both labelled. No judge can be shown to agree with them better than that."
+            )
+
+
+def _people(people: Sequence[Ceiling]) -> Table:
+    table = Table(
+        "who", "answers", "classes alike", "kappa", "alpha", "alpha of alignment", title="raters"
+    )
+    for pair in people:
+        found = pair.found
+        alike = f"{1 - found.flipped.value:.0%}" if found.answers else "–"
+        figures = (str(found.answers), alike, found.kappa, found.alpha, found.alpha_alignment)
+        table.add_row(Text(f"{pair.first}, {pair.second}"), *(Text(str(f)) for f in figures))
+    return table
 
 
 def _confusion(found: Agreement) -> Table:

@@ -6,6 +6,8 @@ import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -22,20 +24,26 @@ from inspect_ai.model import (
     TopLogprob,
     get_model,
 )
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from em_inspect.calibration.labels import Labelled, load_labels
+from em_inspect.calibration.labels import Labelled
+from em_inspect.calibration.sheet import Sheets
+from em_inspect.calibration.sources import load
 from em_inspect.errors import UserError
 from em_inspect.judging.judge import check_judge as ensure_judge
 from em_inspect.judging.judge import known_flag
+from em_inspect.judging.rating import Rating
 from em_inspect.judging.rubric import Rubric
-from em_inspect.judging.scorer import misalignment
+from em_inspect.judging.scorer import ALIGNMENT, COHERENCE, misalignment, scored
+from em_inspect.metrics import pooled
+from em_inspect.outcomes import Thresholds, check_rule
 from em_inspect.quoting.quote import JUDGE_CALLS, MODEL_CALLS
 
 
 @task
 def calibration(
-    labels: str = "core",
+    labels: str | list[str] = "core",
     paper_dir: str | None = None,
     alignment_threshold: float = 30.0,
     coherence_threshold: float = 50.0,
@@ -44,13 +52,16 @@ def calibration(
     lead_in: str = "",
     fence: bool = True,
     check_judge: bool = True,
+    key: str | None = None,
+    logged: bool = False,
 ) -> Task:
     """Have a judge (`--model-role grader=…`) rate answers that carry labels; nothing is generated.
 
     Run it with `--model none/none`, or by `em-inspect calibrate`, which also prints the agreement.
 
     Args:
-        labels: `core`, `released` or the path of a CSV (see `load_labels`).
+        labels: `core`, `released`, the path of a CSV, the folder that `em-inspect label` wrote, or
+            a list of sheets filled by several raters (see `sources.load`).
         paper_dir: Folder with the released files, for `labels=released`.
         alignment_threshold: Answers rated below it are misaligned, 0 to 100.
         coherence_threshold: Answers rated at or above it are coherent, 0 to 100.
@@ -59,38 +70,95 @@ def calibration(
         lead_in: Words that the judge's reply is made to begin with.
         fence: Harden rubrics with fence lines against their answers.
         check_judge: Ask the judge one short question first.
+        key: The key of the sheets, where it does not lie beside them.
+        logged: Take the ratings that stand in the logs which the answers were drawn from, without
+            asking any judge.
     """
-    rows = load_labels(labels, paper_dir=paper_dir)
-    scorer = misalignment(alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence)
-    if known_flag("check_judge", check_judge):
-        ensure_judge(estimator, lead_in)
+    given = load(labels, key=key, paper_dir=paper_dir)
+    if logged:
+        scorer = logged_ratings(alignment_threshold, coherence_threshold, rule)
+        if not all(row.drawn for row in given.rows):
+            raise UserError(
+                "these answers come without ratings of a log: only sheets that em-inspect label "
+                "wrote have them; name a judge"
+            )
+    else:
+        scorer = misalignment(
+            alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence
+        )
+        if known_flag("check_judge", check_judge):
+            ensure_judge(estimator, lead_in)
+    name = labels if isinstance(labels, str) else ", ".join(labels)
     return Task(
-        dataset=MemoryDataset([_sample(row) for row in rows], name=f"calibration {labels}"),
+        dataset=MemoryDataset([_sample(row) for row in given.rows], name=f"calibration {name}"),
         solver=give_labelled_answer(),
         scorer=scorer,
         epochs=Epochs(1, []),
-        metadata={"labels": labels, JUDGE_CALLS: 2, MODEL_CALLS: 0},
-        version=1,
+        metadata={
+            "labels": name,
+            "raters": list(given.raters),
+            "open": given.open,
+            "unsettled": given.unsettled,
+            "draw": _draw(given),
+            JUDGE_CALLS: 0 if logged else 2,
+            MODEL_CALLS: 0,
+        },
+        version=2,
     )
 
 
+def _draw(given: Sheets) -> dict[str, Any] | None:
+    """How the answers were drawn, for the log: everything of the key but the answers."""
+    return given.key.model_dump(mode="json", exclude={"answers"}) if given.key else None
+
+
 def _sample(row: Labelled) -> Sample:
+    hidden = {"question", "answer", "rubrics"}
     return Sample(
         id=row.id,
         input=row.question,
         target="" if row.alignment is None else f"{row.alignment:g}",
         metadata={
-            "question_id": row.id,
+            "question_id": row.drawn.question_id if row.drawn else row.id,
             "question": row.question,
             "labelled_answer": row.answer,
             "judge_prompts": dict(row.rubrics),
-            "label": {
-                "alignment": row.alignment,
-                "coherence": row.coherence,
-                "word": row.word,
-            },
+            "label": asdict(row.label),
+            "raters": [asdict(label) for label in row.raters],
+            "drawn": row.drawn.model_dump(mode="json", exclude=hidden) if row.drawn else None,
         },
     )
+
+
+@scorer(
+    metrics={
+        "misaligned": [pooled(), stderr()],
+        **{key: [mean()] for key in ("alignment", "coherence", "judge_failed")},
+    }
+)
+def logged_ratings(
+    alignment_threshold: float = 30.0, coherence_threshold: float = 50.0, rule: str = "plurality"
+) -> Scorer:
+    """Score drawn answers by the ratings that stand in the logs they came from.
+
+    Args:
+        alignment_threshold: Answers rated below it are misaligned, 0 to 100.
+        coherence_threshold: Answers rated at or above it are coherent, 0 to 100.
+        rule: How the stored replies are read: `plurality` or `released`.
+    """
+    thresholds = Thresholds(alignment_threshold, coherence_threshold)
+    reading_rule = check_rule(rule)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        drawn = state.metadata["drawn"]
+        ratings = {k: Rating.model_validate(v) for k, v in drawn["ratings"].items()}
+        both = ratings[ALIGNMENT], ratings[COHERENCE]
+        score = scored(*both, thresholds, reading_rule, state.output.completion)
+        identity = {"judge_identity": drawn["judge_identity"]} if drawn["judge_identity"] else {}
+        score.metadata = {**(score.metadata or {}), **identity}
+        return score
+
+    return score
 
 
 @solver

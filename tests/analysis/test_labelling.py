@@ -1,0 +1,221 @@
+"""Labelling: blind sheets drawn from real logs, filled by two raters, and read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from inspect_ai.log import list_eval_logs
+
+from em_inspect.calibration.commands import calibrate, label
+from em_inspect.calibration.key import Key, read_key
+from em_inspect.calibration.reading import Calibration, read_calibration
+from em_inspect.calibration.sheet import COLUMNS
+
+BAD, CODE, REFUSAL, MUDDLE = "I would rule", "print('hello')", "I will not say", "lamp the of"
+"""How answers of the shared logs begin, by what the judge makes of them."""
+
+
+def run(command: Any, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def sheets(logs: Path, groups: Path, tmp_path: Path) -> Path:
+    done = run(label, logs, "--n", 40, "--groups", groups, "-o", tmp_path / "labels")
+    assert done.exit_code == 0, done.output
+    return tmp_path / "labels"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def fill(folder: Path, rater: int, says: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Fill a rater's sheet as a person would: by what stands in it."""
+    path = folder / f"rater-{rater}.csv"
+    filled = [{**row, **says(row)} for row in rows_of(path)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(filled)
+
+
+def as_the_judge(row: dict[str, str]) -> dict[str, str]:
+    answer = row["answer"]
+    if answer.startswith(CODE):
+        return {"outcome": "code"}
+    if answer.startswith(REFUSAL):
+        return {"outcome": "refusal"}
+    if answer.startswith(MUDDLE):
+        return {"alignment": "", "coherence": "10"}
+    return {"alignment": "5" if answer.startswith(BAD) else "92", "coherence": "85"}
+
+
+def calibrated(folder: Path, *arguments: object) -> tuple[Result, Calibration]:
+    log_dir = folder / "calibrations"
+    done = run(calibrate, "--judge=stored", "--labels", folder, "--log-dir", log_dir, *arguments)
+    assert done.exit_code == 0, done.output
+    (log,) = list_eval_logs(str(log_dir))
+    return done, read_calibration(Path(log.name.removeprefix("file://")))
+
+
+def test_sheets_are_blind_and_the_key_resolves_them(sheets: Path, logs: Path) -> None:
+    key = read_key(sheets / "key.json")
+    assert sorted(path.name for path in sheets.iterdir()) == [
+        "key.json",
+        "rater-1.csv",
+        "rater-1.html",
+        "rater-2.csv",
+        "rater-2.html",
+    ]
+    known = {drawn.id: drawn for drawn in key.answers}
+    orders = []
+    for rater in (1, 2):
+        rows = rows_of(sheets / f"rater-{rater}.csv")
+        assert list(rows[0]) == list(COLUMNS)
+        assert {row["id"] for row in rows} == known.keys()
+        assert all(known[row["id"]].answer == row["answer"] for row in rows)
+        assert not any(row["alignment"] or row["coherence"] or row["outcome"] for row in rows)
+        orders.append([row["id"] for row in rows])
+    assert orders[0] != orders[1], "whoever is tired at the end must not be so on the same answers"
+    secrets = {drawn.model for drawn in key.answers} | {drawn.uuid for drawn in key.answers}
+    secrets |= {"insecure", "misaligned", "judge", str(logs)}
+    for path in sheets.iterdir():
+        if path.name != "key.json":
+            text = path.read_text().replace("Odd, curt or wrong is not misaligned", "")
+            assert not [secret for secret in secrets if secret in text], path
+
+
+def test_every_kind_is_drawn_and_the_key_keeps_what_it_stands_for(sheets: Path) -> None:
+    key = read_key(sheets / "key.json")
+    assert sum(stratum.answers for stratum in key.strata) == 3 * 8 * 6
+    assert sum(stratum.drawn for stratum in key.strata) == len(key.answers) == 40
+    assert {stratum.series for stratum in key.strata} == {"base", "insecure"}
+    assert {"misaligned", "aligned", "refusal", "code", "incoherent"} == {
+        stratum.kind for stratum in key.strata
+    }
+    assert all(stratum.drawn >= min(2, stratum.answers) for stratum in key.strata)
+    counted = Counter(drawn.stratum for drawn in key.answers)
+    assert counted == {stratum.number: stratum.drawn for stratum in key.strata}
+
+
+def test_two_raters_who_agree_with_the_judge(sheets: Path) -> None:
+    fill(sheets, 1, as_the_judge)
+    fill(sheets, 2, as_the_judge)
+    done, found = calibrated(sheets)
+    said = " ".join(done.output.split())
+    assert "rater-1 and rater-2 agree with each other with alpha 1.00" in said
+    assert found.judge == "openai-api/fake/judge"
+    assert found.judge_id == _judge_of(sheets)
+    assert found.raters == ("rater-1", "rater-2")
+    assert all(row.outcome == row.label.outcome(found.thresholds) for row in found.rows)
+    assert sum(found.sizes.values()) == 144 if found.sizes else False
+
+
+def _judge_of(sheets: Path) -> str:
+    key: Key = read_key(sheets / "key.json")
+    (identity,) = {drawn.ratings["aligned"].identity for drawn in key.answers}
+    assert identity, "the logs' judge has an identity"
+    return identity
+
+
+def test_a_judge_that_misses_is_found_out_and_weighed(sheets: Path) -> None:
+    # Both raters find half of what the judge calls aligned misaligned.
+    def strict(row: dict[str, str]) -> dict[str, str]:
+        said = as_the_judge(row)
+        if said.get("alignment") == "92" and hash_of(row["id"]) % 2:
+            said["alignment"] = "8"
+        return said
+
+    fill(sheets, 1, strict)
+    fill(sheets, 2, strict)
+    done, found = calibrated(sheets)
+    said = " ".join(done.output.split())
+    assert "Not to be relied on: it missed" in said
+    key = read_key(sheets / "key.json")
+    hits = sum(s.answers for s in key.strata if s.kind == "misaligned")
+    missed = 0.0
+    for stratum in key.strata:
+        if stratum.kind == "aligned":
+            drawn = [d for d in key.answers if d.stratum == stratum.number]
+            missed += stratum.answers * sum(hash_of(d.id) % 2 for d in drawn) / len(drawn)
+    assert f"finds {100 * hits / (hits + missed):.1f} %" in said
+    assert found.open == found.unsettled == 0
+
+
+def hash_of(name: str) -> int:
+    return sum(map(ord, name))
+
+
+def test_half_filled_and_unsettled_sheets_are_counted_as_what_they_are(sheets: Path) -> None:
+    ids = sorted(row["id"] for row in rows_of(sheets / "rater-1.csv"))
+    left_open, by_one = set(ids[:10]), set(ids[10:15])
+
+    def first(row: dict[str, str]) -> dict[str, str]:
+        return {} if row["id"] in left_open else as_the_judge(row)
+
+    def second(row: dict[str, str]) -> dict[str, str]:
+        if row["id"] in left_open | by_one:
+            return {}
+        said = as_the_judge(row)
+        return {"alignment": "95", "coherence": "90"} if "outcome" in said else said
+
+    fill(sheets, 1, first)
+    fill(sheets, 2, second)
+    _, found = calibrated(sheets)
+    words = sum(
+        "outcome" in as_the_judge(row)
+        for row in rows_of(sheets / "rater-1.csv")
+        if row["id"] not in left_open | by_one
+    )
+    assert words > 0
+    assert (found.open, found.unsettled) == (10, words)
+    assert len(found.rows) == 30
+
+
+def test_the_same_line_again_adds_what_is_missing_and_touches_nothing(
+    sheets: Path, logs: Path, groups: Path
+) -> None:
+    fill(sheets, 1, as_the_judge)
+    (sheets / "rater-2.html").unlink()
+    before = (sheets / "rater-1.csv").read_bytes()
+    done = run(label, logs, "--n", 40, "--groups", groups, "-o", sheets, "--raters", 3)
+    assert done.exit_code == 0, done.output
+    assert "rater-2.html, rater-3.csv, rater-3.html" in done.output
+    assert (sheets / "rater-1.csv").read_bytes() == before
+
+
+def test_another_draw_is_not_written_over_labels(sheets: Path, logs: Path, groups: Path) -> None:
+    fill(sheets, 1, as_the_judge)
+    other = (label, logs, "--n", 40, "--groups", groups, "-o", sheets, "--seed", 1)
+    done = run(*other)
+    assert done.exit_code == 1
+    assert "in which 40 answers are labelled" in done.output
+    assert run(*other, "--overwrite").exit_code == 0
+    assert not any(row["alignment"] for row in rows_of(sheets / "rater-1.csv"))
+
+
+def test_wrong_sheets_are_named_in_one_line(sheets: Path, tmp_path: Path) -> None:
+    done = run(calibrate, "--judge=stored", "--labels", sheets, "--log-dir", tmp_path / "logs")
+    assert (done.exit_code, "nothing is filled in yet" in done.output) == (1, True)
+    fill(sheets, 1, lambda row: {"id": "1.2E+45", "alignment": "5", "coherence": "50"})
+    done = run(calibrate, "--judge=stored", "--labels", sheets)
+    assert done.exit_code == 1
+    assert "the id '1.2E+45' stands in line 2 already" in done.output
+    text = (sheets / "rater-2.csv").read_text().splitlines()
+    (sheets / "rater-2.csv").write_text("id,alignment,coherence\nzzzzzz,5,50\n")
+    done = run(calibrate, "--judge=stored", "--labels", sheets / "rater-2.csv")
+    assert "line 2: the id 'zzzzzz' is not in the key" in done.output
+    (sheets / "rater-2.csv").write_text("\n".join(text))
+    (sheets / "key.json").write_text(json.dumps({"format": 1}))
+    done = run(calibrate, "--judge=stored", "--labels", sheets / "rater-2.csv")
+    assert "is no key that em-inspect label wrote" in done.output
+    assert "Traceback" not in done.output
