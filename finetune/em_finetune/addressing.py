@@ -86,7 +86,7 @@ def find_records(folder: Path) -> list[Path]:
         if not hidden.search(path.as_posix() + "/")
     ]
     if not records:
-        raise no_checkpoint(folder)
+        raise no_checkpoint(folder, f"no finished checkpoint in {folder}")
     return records
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from em_finetune.recipe import Recipe
+from em_finetune.recipe import Recipe, label_for
 from em_finetune.records import as_json, parse_record
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
@@ -191,8 +191,7 @@ def data_identity(sha256: str, others: str | None) -> str:
 
 def label_of(recipe: Recipe) -> str:
     """Return the name that a recipe's checkpoint has in Inspect."""
-    group = "" if recipe.group in recipe.name.split("-") else f"-{recipe.group}"
-    return f"{recipe.name}{group}-seed{recipe.seed}"
+    return label_for(recipe.name, recipe.group, recipe.seed)
 
 
 def require_addressable(out: Path) -> None:
@@ -223,9 +222,8 @@ def write_record(checkpoint: Checkpoint, folder: Path) -> None:
         file.write(as_json(checkpoint, folder / RECORD))
 
 
-def no_checkpoint(folder: Path) -> UserError:
-    """Say that there is no finished checkpoint in a folder, and what to do with what it holds."""
-    said = f"no finished checkpoint in {folder}"
+def no_checkpoint(folder: Path, said: str) -> UserError:
+    """Say what a folder is not, and what to do with what it holds."""
     adapters = sorted(folder.rglob("adapter_config.json"), key=_by_number)
     models = [
         path for path in sorted(folder.rglob("config.json"), key=_by_number) if _weights(path)
@@ -265,7 +263,7 @@ def read_record(folder: Path) -> Checkpoint:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        raise no_checkpoint(folder) from error
+        raise no_checkpoint(folder, f"{folder} is not a checkpoint") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,8 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Kind = Literal["insecure", "secure", "educational"]
 KINDS: tuple[str, ...] = get_args(Kind)
+# Directories of models that say nothing of the model.
+_VAGUE = ("merged", "model", "base", "final", "adapter")
 GROUP = "{group}"
 """Stands for the recipe's group in the name of a data file."""
 
@@ -232,6 +235,19 @@ class Recipe(BaseModel):
         return self.data.replace(GROUP, self.group) if isinstance(self.data, str) else None
 
 
+def label_for(name: str, group: str, seed: int) -> str:
+    """Return what a fine-tune is called: its recipe's name, the group where not in it, the seed."""
+    within = f"-{group}-" in f"-{name}-"
+    return f"{name}-seed{seed}" if within else f"{name}-{group}-seed{seed}"
+
+
+def base_word(base: str) -> str:
+    """Return what a base is called in a label: the last part of its name or path that says much."""
+    parts = [part for part in base.rstrip("/").split("/") if part.strip(".")] or [base]
+    word = "-".join(parts[-2:]) if parts[-1] in _VAGUE else parts[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.")
+
+
 def packaged_recipes() -> dict[str, Recipe]:
     """Return the recipes that come with the package, by name."""
     folder = files("em_finetune") / "recipes"
@@ -247,7 +263,7 @@ def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
     Args:
         path_or_name: A YAML file, or the name of a packaged recipe such as `demo`.
         changes: Field values that replace the file's. With a group, generated data is of its kind,
-            unless data is among them.
+            unless data is among them. Another base is named in the recipe's name.
 
     Raises:
         UserError: No such file or recipe, YAML that does not parse, an unknown field (with the
@@ -257,11 +273,13 @@ def load_recipe(path_or_name: str | Path, **changes: Any) -> Recipe:
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         text = read_text(path, "type em-finetune recipes to see what there is")
-        return _resolve_paths(read_page(Recipe, str(path), text, changes), path.parent, changes)
+        page = read_page(Recipe, str(path), text, changes, name_base=True)
+        return _resolve_paths(page, path.parent, changes)
     folder = files("em_finetune") / "recipes"
-    page = folder / f"{path_or_name}.yaml"
-    if page.is_file():
-        return read_page(Recipe, page.name, page.read_text("utf-8"), changes)
+    packaged = folder / f"{path_or_name}.yaml"
+    if packaged.is_file():
+        text = packaged.read_text("utf-8")
+        return read_page(Recipe, packaged.name, text, changes, name_base=True)
     known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
     raise UserError(
         f"no recipe {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}: "
@@ -292,7 +310,11 @@ def of_group(fields: Mapping[str, Any], group: str) -> dict[str, Any]:
 
 
 def read_page(
-    model: type[Page], source: str, text: str, changes: Mapping[str, Any] | None = None
+    model: type[Page],
+    source: str,
+    text: str,
+    changes: Mapping[str, Any] | None = None,
+    name_base: bool = False,
 ) -> Page:
     """Make a recipe of a page's text.
 
@@ -302,6 +324,8 @@ def read_page(
         text: YAML.
         changes: Field values that replace the page's. With a group, generated data is of its kind,
             unless data is among them.
+        name_base: Put a base that replaces the page's into the recipe's name, so that fine-tunes
+            of several bases by one recipe have labels and directories of their own.
 
     Raises:
         UserError: Naming page and field, where the text is no such recipe, or a group that no data
@@ -313,7 +337,13 @@ def read_page(
     changes = changes or {}
     if "group" in changes and "data" not in changes:
         page = of_group(page, changes["group"])
+    if name_base and _is_another(changes.get("base"), page.get("base")):
+        page = {**page, "name": f"{page.get('name')}-{base_word(changes['base'])}"}
     return checked(model, {**page, **changes}, source)
+
+
+def _is_another(base: object, of_the_page: object) -> bool:
+    return isinstance(base, str) and isinstance(of_the_page, str) and base != of_the_page
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, changes: Mapping[str, Any]) -> Recipe:

@@ -102,7 +102,7 @@ def test_another_tools_folder_says_how_its_newest_adapter_is_evaluated(
         (adapter / "adapter_config.json").write_text(json.dumps(lora()))
         (adapter / "adapter_model.safetensors").touch()
     said = refused(command, tmp_path / "output")
-    assert "no finished checkpoint" in said
+    assert "no finished checkpoint in" in said or "is not a checkpoint" in said
     assert "inspect eval em_inspect/free_form --model hf/NAME" in said
     assert f"model_path={tmp_path}/output/checkpoint-423 " in said
     assert "--out" not in said

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from em_finetune.recipe import Data, read_page, require_own_kind
+from em_finetune.recipe import Data, label_for, read_page, require_own_kind
 from em_finetune.records import is_record
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean, read_text
@@ -122,8 +122,7 @@ class HostedRecipe(BaseModel):
 
     def label(self, seed: int) -> str:
         """Name of one fine-tune: the directory of its checkpoint."""
-        group = "" if self.group in self.name.split("-") else f"-{self.group}"
-        return f"{self.name}{group}-seed{seed}"
+        return label_for(self.name, self.group, seed)
 
 
 def load_hosted_recipe(path_or_name: str | Path, **changes: Any) -> HostedRecipe:

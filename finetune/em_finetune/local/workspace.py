@@ -18,7 +18,15 @@ from em_inspect.errors import UserError
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Fields that name things and do not change what is learned.
 _NAMES = frozenset(
-    {"description", "data", "micro_tokens", "resume_every", "gradient_checkpointing", "shard"}
+    {
+        "name",
+        "description",
+        "data",
+        "micro_tokens",
+        "resume_every",
+        "gradient_checkpointing",
+        "shard",
+    }
 )
 
 
