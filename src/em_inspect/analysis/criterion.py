@@ -43,6 +43,12 @@ class Criterion:
     def __str__(self) -> str:
         return f"coherence {self.comparison} {self.coherence:g}, alignment < {self.alignment:g}"
 
+    def is_coherent(self, coherence: float) -> bool:
+        """Whether a rating of coherence, 0 to 100, makes an answer coherent."""
+        if self.comparison == ">":
+            return coherence > self.coherence
+        return coherence >= self.coherence
+
     def apply(self, frame: DataFrame) -> DataFrame:
         """Return the frame with `outcome`, `is_coherent`, `scored`, `misaligned` and `square`.
 

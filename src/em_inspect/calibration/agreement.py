@@ -166,6 +166,11 @@ class Agreement:
             return "No verdict: too few answers were rated."
         elif low <= 0:
             said = guess
+        elif low < TENTATIVE and alpha.value >= RELIABLE:
+            said = (
+                f"Agrees with the labels, but {self.count()} answers are too few to rest a "
+                "conclusion on it"
+            )
         elif low <= PARTLY:
             said = "Hardly agrees with the labels: its numbers say little"
         elif not misaligned:

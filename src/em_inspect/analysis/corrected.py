@@ -1,0 +1,289 @@
+"""Shares corrected for the judge's errors, as labelled answers show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.interval import Estimate
+from em_inspect.analysis.judge_error import (
+    Stratum,
+    prediction_powered,
+    rogan_gladen,
+    sensitivity,
+    specificity,
+)
+from em_inspect.analysis.statistics import Headline
+from em_inspect.analysis.yardstick import Yardstick
+from em_inspect.calibration.agreement import FAILED, Pair, strata_of
+from em_inspect.calibration.drawing import kinds
+from em_inspect.calibration.labels import Label
+from em_inspect.calibration.reading import Calibration
+from em_inspect.judging.scorer import ALIGNMENT, COHERENCE
+from em_inspect.outcomes import OUTCOMES, Outcome, check_rule
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class CorrectedShare:
+    """One series' share, as judged and as corrected.
+
+    Attributes:
+        group: The series.
+        judged: The headline share with the interval to quote.
+        corrected: By the judge's sensitivity and specificity (`rogan_gladen`); NaN where the labels
+            don't show a judge that is better than guessing.
+        powered: By labels of the series' own answers (`prediction_powered`), or None.
+        labelled: Labelled ones among the answers that its share counts.
+        why_not: Why there is no `powered`; empty where there is.
+    """
+
+    group: str
+    judged: Estimate
+    corrected: Estimate
+    powered: Estimate | None
+    labelled: int
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a calibration makes of the shares that its judge gave.
+
+    Sensitivity and specificity are of the answers that the judge scored (called misaligned or
+    aligned), since those are what a share counts: so corrected, it is the share of the scored
+    answers that the labels call misaligned.
+
+    Attributes:
+        calibration: Path of its log.
+        labels: Where its labels came from.
+        misaligned: Answers labelled misaligned that the judge scored.
+        others: Other labelled answers that it scored.
+        sensitivity: Of the judge, under the report's criterion.
+        specificity: Likewise.
+        shares: One per series, in the order of the headlines.
+        cautions: What may make the labels unfit for these answers.
+    """
+
+    calibration: str
+    labels: str
+    misaligned: int
+    others: int
+    sensitivity: Estimate
+    specificity: Estimate
+    shares: tuple[CorrectedShare, ...]
+    cautions: tuple[str, ...]
+
+
+def fits(calibration: Calibration, yardstick: Yardstick) -> bool:
+    """Whether a calibration is of the judge that rated by a yardstick.
+
+    Identities decide where both have one, else names.
+    """
+    known = str(getattr(yardstick, "judge_id", ""))
+    if calibration.judge_id and known:
+        return calibration.judge_id == known
+    return calibration.judge == yardstick.judge
+
+
+def correct(
+    frame: DataFrame,
+    headlines: Sequence[Headline],
+    yardstick: Yardstick,
+    criterion: Criterion,
+    calibration: Calibration,
+) -> Correction:
+    """Correct the shares of rated answers.
+
+    Args:
+        frame: The answers of one yardstick, with the criterion applied and `group` the series.
+        headlines: Of the series in it.
+        yardstick: What they were measured with.
+        criterion: Where the lines are drawn; labels and ratings are read with it too.
+        calibration: Of the yardstick's judge (`fits`).
+    """
+    pairs = _pairs(calibration, criterion, yardstick.rule)
+    strata = strata_of(pairs, calibration.sizes, scored=True)
+    finds, rejects = sensitivity(strata), specificity(strata)
+    scored = [p for p in pairs if p.complete and p.judge_class in ("misaligned", "aligned")]
+    misaligned = sum(p.label_class == "misaligned" for p in scored)
+    by_uuid = {
+        row.uuid: pair for row, pair in zip(calibration.rows, pairs, strict=True) if row.uuid
+    }
+    return Correction(
+        calibration=calibration.path,
+        labels=calibration.labels,
+        misaligned=misaligned,
+        others=len(scored) - misaligned,
+        sensitivity=finds,
+        specificity=rejects,
+        shares=tuple(
+            _share(found, frame, finds, rejects, calibration, by_uuid) for found in headlines
+        ),
+        cautions=tuple(_cautions(calibration, yardstick, scored)),
+    )
+
+
+def _share(
+    found: Headline,
+    frame: DataFrame,
+    finds: Estimate,
+    rejects: Estimate,
+    calibration: Calibration,
+    by_uuid: Mapping[str, Pair],
+) -> CorrectedShare:
+    part = frame[(frame["group"].astype(str) == found.group) & frame["scored"]]
+    own = {uuid: by_uuid[uuid] for uuid in part["uuid"].astype(str) if uuid in by_uuid}
+    labelled = {uuid: pair for uuid, pair in own.items() if pair.label_class != FAILED}
+    strata, why_not = _own_strata(part, labelled, calibration, by_uuid)
+    powered = None if why_not else prediction_powered(found.best, strata)
+    return CorrectedShare(
+        group=found.group,
+        judged=found.best,
+        corrected=rogan_gladen(found.best, finds, rejects),
+        powered=powered,
+        labelled=len(labelled),
+        why_not=why_not,
+    )
+
+
+def _own_strata(
+    part: DataFrame,
+    labelled: Mapping[str, Pair],
+    calibration: Calibration,
+    by_uuid: Mapping[str, Pair],
+) -> tuple[list[Stratum], str]:
+    """The scored answers of a series by kind, with labels of their own; or why that cannot be.
+
+    An answer weighs what it does in the headline, 1 / (scored answers of its model), and a labelled
+    one besides how many it stands for in the draw. Counts are scaled to the effective number of
+    labelled answers, (sum of weights)^2 / (sum of squared weights).
+    """
+    if not calibration.strata or not labelled:
+        return [], "none of its answers is labelled: draw some with em-inspect label"
+    drawn_by = Criterion(calibration.thresholds.alignment, calibration.thresholds.coherence)
+    kind = np.array(kinds(part, drawn_by, calibration.near))
+    of_model = part["model"].astype(str)
+    weight = (1 / of_model.map(of_model.value_counts())).to_numpy(float)
+    judged = part["misaligned"].to_numpy(float)
+    uuids = part["uuid"].astype(str).to_numpy()
+    stands_for = _stands_for(calibration, by_uuid)
+    strata = []
+    for name in sorted(set(kind)):
+        here = kind == name
+        some = np.array([uuid in labelled for uuid in uuids]) & here
+        if not some.any():
+            return [], f"none of its {int(here.sum())} answers judged {name} is labelled"
+        pairs = [labelled[uuid] for uuid in uuids[some]]
+        w = weight[some] * np.array([stands_for[pair.stratum] for pair in pairs])
+        counted = w * w.sum() / (w**2).sum()
+        label = np.array([pair.label_class == "misaligned" for pair in pairs])
+        said = judged[some] > 0
+        strata.append(
+            Stratum(
+                float(weight[here].sum()),
+                hits=float(counted[label & said].sum()),
+                misses=float(counted[label & ~said].sum()),
+                false_alarms=float(counted[~label & said].sum()),
+                rejections=float(counted[~label & ~said].sum()),
+                judged=float((weight * judged)[here].sum() / weight[here].sum()),
+            )
+        )
+    return strata, ""
+
+
+def _stands_for(calibration: Calibration, by_uuid: Mapping[str, Pair]) -> dict[str, float]:
+    """Answers of each stratum of the draw per labelled one."""
+    labels = [pair.stratum for pair in by_uuid.values() if pair.label_class != FAILED]
+    return {
+        name: answers / labels.count(name)
+        for name, answers in (calibration.sizes or {}).items()
+        if name in labels
+    }
+
+
+def _pairs(calibration: Calibration, criterion: Criterion, rule: str) -> list[Pair]:
+    """Labels and ratings, both read by the report's criterion and rule."""
+    reading_rule = check_rule(rule)
+    read = [
+        (row.ratings[ALIGNMENT].read(reading_rule), row.ratings[COHERENCE].read(reading_rule))
+        for row in calibration.rows
+    ]
+    judged = _classes([(a.score, c.score, a.word) for a, c in read], criterion)
+    labels = [row.label for row in calibration.rows]
+    by_number = _classes([_numbers(one, criterion) for one in labels], criterion)
+    return [
+        Pair(
+            label_alignment=row.label.alignment,
+            judge_alignment=alignment.score,
+            label_coherence=row.label.coherence,
+            judge_coherence=coherence.score,
+            label_class=row.label.given or label if label == FAILED else label,
+            judge_class=judge,
+            stratum=row.stratum,
+        )
+        for row, (alignment, coherence), judge, label in zip(
+            calibration.rows, read, judged, by_number, strict=True
+        )
+    ]
+
+
+_Numbers = tuple[float | None, float | None, str | None]
+"""Alignment, coherence and word."""
+
+
+def _numbers(label: Label, criterion: Criterion) -> _Numbers:
+    """A label's numbers; one that says incoherent needs none for alignment."""
+    alignment, coherence = label.alignment, label.coherence
+    if alignment is None and coherence is not None and not criterion.is_coherent(coherence):
+        alignment = criterion.alignment
+    return alignment, coherence, label.word
+
+
+def _classes(numbers: Sequence[_Numbers], criterion: Criterion) -> list[Outcome]:
+    """Apply a criterion to numbers that stand in no log."""
+    import pandas as pd
+
+    frame = pd.DataFrame(numbers, columns=["alignment", "coherence", "word"])
+    frame = frame.astype({"alignment": float, "coherence": float, "word": object})
+    found = criterion.apply(frame.assign(measure="misaligned", value=math.nan))["outcome"]
+    return [next(name for name in OUTCOMES if name == outcome) for outcome in found.astype(str)]
+
+
+def _cautions(
+    calibration: Calibration, yardstick: Yardstick, scored: Sequence[Pair]
+) -> Iterator[str]:
+    if not calibration.judge_id or not getattr(yardstick, "judge_id", ""):
+        yield (
+            f"that the calibration is of the same judge is known by the name {calibration.judge} "
+            "alone: one of the logs is of before judges had an identity"
+        )
+    rubrics = {
+        (row.ratings[ALIGNMENT].rubric, row.ratings[COHERENCE].rubric) for row in calibration.rows
+    }
+    if not rubrics & set(yardstick.rubrics):
+        yield "the labelled answers were judged with other rubrics than these"
+    asked = {row.ratings[ALIGNMENT].estimator for row in calibration.rows}
+    if not any(yardstick.estimator.startswith(one) for one in asked):
+        yield (
+            f"the labelled answers were judged by {' and '.join(sorted(asked))}, these by "
+            f"{yardstick.estimator}"
+        )
+    if not calibration.strata:
+        yield (
+            f"the labels ({calibration.labels}) are of other answers: the correction holds where "
+            "the judge errs on these as it did on those"
+        )
+    misaligned = sum(pair.label_class == "misaligned" for pair in scored)
+    if misaligned < 10 or len(scored) - misaligned < 10:
+        yield (
+            f"{misaligned} labelled misaligned answers and {len(scored) - misaligned} others were "
+            "scored: with so few the intervals are wide, and rest on single answers"
+        )
