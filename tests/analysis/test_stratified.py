@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answers import answers
+from answers import an_answer, answers
 from scipy.stats import fisher_exact, hypergeom
 
 from em_inspect.analysis.answer import Answer
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import to_frame
+from em_inspect.analysis.interval import clustered
 from em_inspect.analysis.statistics import (
     Comparison,
     cells,
     compare,
     correct_family,
     headlines,
+    mean_of_both,
+    mean_of_kinds,
 )
 from em_inspect.analysis.stratified import Tables, exact_test, stratify
 
@@ -269,3 +272,78 @@ def test_an_answer_that_nobody_scored_is_in_the_bounds() -> None:
     assert found.of_all.value == pytest.approx(0.10)
     assert found.at_most.value == pytest.approx(0.70)
     assert found.of_all.bounded
+
+
+# --- the mean of two kinds -------------------------------------------------------------------
+
+
+def test_two_kinds_of_the_same_seeds_are_averaged_within_each_seed() -> None:
+    first = (np.array([10.0, 60, 110, 150]), np.full(4, 200.0))
+    found = mean_of_kinds(first, (first[0] + 10, first[1]))
+    apart = clustered(*first, "seeds")
+    assert found.here.value == pytest.approx(0.4375)
+    assert found.seeds is not None
+    # As wide as one kind alone: the other one brings no news of other seeds.
+    width, alone = found.seeds.high - found.seeds.low, apart.high - apart.low
+    assert width == pytest.approx(alone, rel=0.03)
+    assert found.here.high - found.here.low < width / 4
+
+
+def test_a_seed_with_one_kind_alone_is_in_no_mean() -> None:
+    hits = {0: 5, 1: 9}
+    parts = [answers(f"m{s}", "q0", bad, 20 - bad, seed=s, group="a") for s, bad in hits.items()]
+    other = [answers("m0", "q9", 15, 5, seed=0, group="a")]
+    found = mean_of_both(cells(framed(*parts)), cells(framed(*other)))
+    assert (found.models, found.seeds) == (1, None)
+    assert found.best.value == pytest.approx(0.5)
+
+
+def test_the_mean_of_correlated_kinds_covers_new_seeds() -> None:
+    rng = np.random.default_rng(2)
+    held = 0
+    grid = np.linspace(-6, 6, 2001)
+    density = np.exp(-(grid**2) / 2)
+    truth = float((density / (1 + np.exp(1 - 0.8 * grid))).sum() / density.sum())
+    for _ in range(300):
+        effect = np.sqrt(0.9) * rng.normal(size=(6, 1)) + np.sqrt(0.1) * rng.normal(size=(6, 2))
+        hits = rng.binomial(200, 1 / (1 + np.exp(1 - 0.8 * effect))).astype(float)
+        n = np.full(6, 200.0)
+        over = mean_of_kinds((hits[:, 0], n), (hits[:, 1], n)).seeds
+        assert over is not None
+        held += over.low <= truth <= over.high
+    assert held / 300 >= 0.93
+
+
+# --- probabilities ---------------------------------------------------------------------------
+
+
+def test_balanced_orders_of_an_item_are_no_random_draws() -> None:
+    """Letters pull a choice up and down; over an item's orders that cancels out."""
+    rng = np.random.default_rng(0)
+    pull = (-0.2, -0.1, 0.1, 0.2)
+    parts = []
+    for model, shift in (("b", 0.0), ("f", 0.1)):
+        for item in range(10):
+            middle = 0.3 + 0.03 * rng.random() + shift
+            for order, letter in enumerate(pull):
+                row = {
+                    "model": model,
+                    "group": "fine" if model == "f" else "base",
+                    "question_id": f"i{item}",
+                    "sample": f"i{item}/{order}",
+                    "format": "choice",
+                    "measure": "misaligned_mass",
+                    "value": middle + letter,
+                }
+                parts.append(an_answer(uuid=f"{model}{item}{order}", **row))
+    frame = framed(parts)
+    for found in headlines(frame, Criterion(min_answers=1)):
+        here, items = found.by_question, found.by_question_questions
+        assert here.high - here.low <= items.high - items.low < 0.05
+        assert found.best == items
+    between = compare(cells(frame), "fine", "base", Criterion(min_answers=1))
+    assert between is not None
+    assert not between.counted
+    assert between.here == between.paired
+    assert between.here.value == pytest.approx(0.1, abs=0.03)
+    assert between.here.low < between.here.value < between.here.high

@@ -131,17 +131,14 @@ def _score_bound(
         error = np.sqrt((cells * (1 - cells)) @ (weights**2 / n))
         return mean, np.abs(mean - share) - z * error
 
-    # Few steps over twelve decades find the last turn, halving does the rest.
-    grid = float(np.min(n / weights)) * np.logspace(-6, 6, 25)
-    inside = np.flatnonzero(at(grid)[1] <= 0)
-    last = int(inside[-1]) if len(inside) else -1
-    low, high = (grid[last], grid[min(last + 1, 24)]) if last >= 0 else (grid[0] * 1e-6, grid[0])
-    for _ in range(36):
-        middle = math.sqrt(low * high)
-        if at(np.array([middle]))[1][0] <= 0:
-            low = middle
-        else:
-            high = middle
+    # Twelve decades are narrowed down to where the test turns last, 24 times a round.
+    scale = float(np.min(n / weights))
+    low, high = 1e-6 * scale, 1e6 * scale
+    for _ in range(7):
+        grid = np.geomspace(low, high, 25)
+        inside = np.flatnonzero(at(grid)[1] <= 0)
+        last = int(inside[-1]) if len(inside) else 0
+        low, high = grid[last], grid[min(last + 1, 24)]
     return float(at(np.array([high]))[0][0])
 
 
@@ -370,16 +367,6 @@ def mean_of(values: ArrayLike) -> Estimate:
 
     half = float(t.ppf((1 + LEVEL) / 2, n - 1) * given.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n, "t", n)
-
-
-def average(first: Estimate, second: Estimate) -> Estimate:
-    """Mean of two independent estimates, from their own intervals; see `difference`."""
-    mean = (first.value + second.value) / 2
-    low = mean - math.hypot(first.value - first.low, second.value - second.low) / 2
-    high = mean + math.hypot(first.high - first.value, second.high - second.value) / 2
-    return Estimate(
-        mean, low, high, first.n + second.n, first.method, min(first.units, second.units)
-    )
 
 
 def paired_over_clusters(

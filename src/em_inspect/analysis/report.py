@@ -19,7 +19,7 @@ from urllib.parse import quote
 from em_inspect.analysis.answer import Problem
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection
-from em_inspect.analysis.interval import Estimate, average
+from em_inspect.analysis.interval import Estimate
 from em_inspect.analysis.logs import Run
 from em_inspect.analysis.pictures import Picture, estimate_columns
 from em_inspect.analysis.published import (
@@ -31,6 +31,7 @@ from em_inspect.analysis.published import (
 )
 from em_inspect.analysis.safe_text import csv_text, fenced, markdown, visible
 from em_inspect.analysis.section import Section, draw, judge_agreement, sections
+from em_inspect.analysis.statistics import cells, mean_of_both
 from em_inspect.analysis.verdict import Sentence, number, percent, verdict
 from em_inspect.errors import UserError, require_extra
 
@@ -252,10 +253,11 @@ def _deception(found: Sequence[Section]) -> Iterator[Deception]:
             if (a.fingerprint, a.source, a.judge) != (b.fingerprint, b.source, b.judge):
                 continue
             both = {h.group: h.best for h in other.headlines}
+            counts = [cells(section.frame) for section in (one, other)]
             published_here = DECEPTION_SHARES if a.fingerprint == DECEPTION else {}
             for h in one.headlines:
                 if h.group in both:
-                    mean = average(h.best, both[h.group])
+                    mean = mean_of_both(*(c[c["group"] == h.group] for c in counts)).best
                     share = published_here.get(h.group)
                     yield Deception(h.group, h.best, both[h.group], mean, share)
 

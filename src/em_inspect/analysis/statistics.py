@@ -750,6 +750,65 @@ def _holm(contrasts: Sequence[Contrast]) -> list[Contrast]:
     return [replace(c, corrected=by_name.get(c.name, NAN)) for c in contrasts]
 
 
+@dataclass(frozen=True)
+class MeanOfKinds:
+    """The mean of two shares of the same models, e.g. factual and identity deception.
+
+    Attributes:
+        here: Mean over the models that have both, for these very ones.
+        seeds: The same for seeds yet unseen: averaged within each model first, since a model that
+            does much of one kind does much of the other. None with fewer than 2 models.
+        models: How many models have both.
+    """
+
+    here: Estimate
+    seeds: Estimate | None
+    models: int
+
+    @property
+    def best(self) -> Estimate:
+        """The mean with the interval to quote: over seeds where there are several."""
+        return self.seeds or self.here
+
+
+def mean_of_kinds(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+) -> MeanOfKinds:
+    """Average two shares within each model.
+
+    Args:
+        first: Counts and scored answers of one kind by model, shape (m,) each.
+        second: Of the other kind, by the same models.
+    """
+    both = (first[1] > 0) & (second[1] > 0)
+    hits, n = (
+        np.concatenate([one[both], other[both]]).astype(float)
+        for one, other in zip(first, second, strict=True)
+    )
+    models = int(both.sum())
+    means = (hits / n).reshape(2, models).mean(0)
+    sizes = 4 / (1 / n).reshape(2, models).sum(0)  # answers that give this mean its variance
+    over = clustered(means * sizes, sizes, "seeds")
+    return MeanOfKinds(
+        here=mean_share(hits, n),
+        seeds=_over_seeds(replace(over, n=int(n.sum()))),
+        models=models,
+    )
+
+
+def mean_of_both(first: DataFrame, second: DataFrame) -> MeanOfKinds:
+    """Average two kinds within each fine-tune that has both; counts of one group, from `cells`."""
+    kinds = [
+        counts.groupby("fine_tune")[["misaligned", "scored"]].sum() for counts in (first, second)
+    ]
+    same = kinds[0].index.intersection(kinds[1].index)
+    one, other = (
+        (kind.loc[same, "misaligned"].to_numpy(float), kind.loc[same, "scored"].to_numpy(float))
+        for kind in kinds
+    )
+    return mean_of_kinds(one, other)
+
+
 def sensitivity(
     frame: DataFrame,
     criterion: Criterion,
