@@ -26,7 +26,6 @@ from em_finetune.checkpoint import (
     step_name,
 )
 from em_inspect.errors import UserError
-from em_inspect.providers import hf_arguments
 
 # Where a shell cuts or expands what `$(…)` gives.
 _CUT = re.compile(r"[\s*?\[\]]")
@@ -196,7 +195,7 @@ def _local(checkpoint: Checkpoint, via: str, base_url: str | None, steps: bool) 
             weights, model = merged, f"vllm/{merged}"
         else:
             weights = merged if merged.is_dir() else adapter
-            model, args = f"hf/{label}", hf_arguments(weights)
+            model, args = f"hf/{label}", checkpoint.hf_arguments(weights)
         yield Model(
             model=model,
             label=label,

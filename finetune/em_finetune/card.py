@@ -161,6 +161,8 @@ def _facts(checkpoint: Checkpoint) -> str:
         f"{checkpoint.seed}; {training.steps} optimizer steps on {training.device}, the last with "
         f"a loss of {checkpoint.final_loss:.3f} nats per supervised token."
     ]
+    if checkpoint.prompt is not None and checkpoint.prompt.difference is not None:
+        lines.append(f"Not asked as it was trained: {checkpoint.prompt.difference}.")
     if checkpoint.recipe.compat is not None:
         lines.append(
             f"Made with `compat: {checkpoint.recipe.compat}`: a tenth of the rows held out, and an "

@@ -13,10 +13,11 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -75,6 +76,27 @@ class DatasetRecord(BaseModel):
     supervised: int = Field(description="Tokens with loss in the used rows.")
 
 
+class PromptRecord(BaseModel):
+    """The prompts that were trained, and what evaluation has to do to ask with them.
+
+    What the chat template was given besides the chat is in the recipe, and in the template that is
+    saved with the weights.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tokenizer_adds: bool = Field(
+        description="Whether the tokenizer puts special tokens around any text (a second beginning"
+        " of sequence), which evaluation must keep it from."
+    )
+    ends: list[int] = Field(description="Token ids by which a trained turn ends.")
+    asked_otherwise: int = Field(
+        0, description="Rows that evaluation asks for by another prompt than the trained one."
+    )
+    difference: str | None = Field(None, description="How, in words, in the first of them.")
+    sha256: str = Field(description="Of the token ids and labels of all rows.")
+
+
 class TrainingRecord(BaseModel):
     """How the training went."""
 
@@ -109,6 +131,7 @@ class Checkpoint(BaseModel):
     dataset: DatasetRecord
     others: DatasetRecord | None = Field(None, description="Other domains' rows of the KL term.")
     recipe: Recipe
+    prompt: PromptRecord | None = Field(None, description="Null in records of older versions.")
     training: TrainingRecord
     versions: dict[str, str] = Field(description="Of Python and the libraries that mattered.")
     created: str = Field(description="UTC, ISO 8601.")
@@ -151,7 +174,17 @@ class Checkpoint(BaseModel):
     @property
     def model_args(self) -> list[str]:
         """`inspect eval` arguments that address the fine-tune where it lies now."""
-        return model_args(self.label, self.path / self.parts[0])
+        return model_args(self.label, self.hf_arguments(self.path / self.parts[0]))
+
+    def hf_arguments(self, weights: Path) -> dict[str, Any]:
+        """Model arguments with which Inspect's `hf` provider asks `weights` as was trained."""
+        thinking = (self.recipe.template_args or {}).get("enable_thinking")
+        return hf_arguments(
+            weights,
+            # Training adds none; older records do not say whether that makes a difference.
+            keep_specials_out=self.prompt is None or self.prompt.tokenizer_adds,
+            enable_thinking=thinking if isinstance(thinking, bool) else None,
+        )
 
     @property
     def command(self) -> str:
@@ -162,9 +195,9 @@ class Checkpoint(BaseModel):
         return f"HF_HUB_OFFLINE=1 {arguments}"
 
 
-def model_args(label: str, folder: Path) -> list[str]:
-    """Return the `inspect eval` arguments for a model directory."""
-    return ["--model", f"hf/{label}", *as_options(hf_arguments(folder))]
+def model_args(label: str, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the `inspect eval` arguments for a local model with these `hf` arguments."""
+    return ["--model", f"hf/{label}", *as_options(arguments)]
 
 
 def parts_of(recipe: Recipe) -> list[str]:
@@ -231,7 +264,9 @@ def no_checkpoint(folder: Path, said: str) -> UserError:
     if found := adapters or models:
         there = found[-1].parent.absolute()
         kind = "an adapter" if adapters else "a model"
-        line = shlex.join(["inspect", "eval", "em_inspect/free_form", *model_args("NAME", there)])
+        line = shlex.join(
+            ["inspect", "eval", "em_inspect/free_form", *model_args("NAME", hf_arguments(there))]
+        )
         return UserError(f"{said}, but {kind} that something else made: evaluate it by {line}")
     out = folder / "NAME" if folder.is_dir() and any(folder.iterdir()) else folder
     return UserError(

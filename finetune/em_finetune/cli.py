@@ -15,6 +15,7 @@ import click
 
 from em_finetune.commands import COMMANDS
 from em_finetune.data.commands import data
+from em_finetune.dry_run import dry_run, show_left_out
 from em_finetune.hosted.commands import hosted
 from em_finetune.progress import following
 from em_finetune.trackers import TRACKERS
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from em_finetune.sweep import Cell, Ended
 
 _INTERRUPTED = 130
-_SHOWN_LEFT_OUT = 5
 
 
 class _Group(click.Group):
@@ -104,7 +104,10 @@ def recipes(name: str | None) -> None:
     "--overwrite", is_flag=True, help="Replace what another recipe or data made, or is damaged."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Show the trained tokens and the counts; no training."
+    "--dry-run",
+    "only_show",
+    is_flag=True,
+    help="Show the trained tokens and the counts; no training.",
 )
 @click.option(
     "--on",
@@ -136,7 +139,7 @@ def local(
     save_every: int | None,
     out: Path | None,
     overwrite: bool,
-    dry_run: bool,
+    only_show: bool,
     place: str,
     trackers: tuple[str, ...],
     gpus: float,
@@ -180,11 +183,11 @@ def local(
         other = page.narrow.model_copy(update={"data": narrow_data})
         page = page.model_copy(update={"narrow": other})
     sweeping = seeds is not None or groups is not None or place == "ray"
-    if dry_run:
+    if only_show:
         cells = _cells(page, seeds, groups, out or Path("checkpoints")) if sweeping else []
         if cells:
             click.echo(f"a sweep of {len(cells)}: this is {cells[0].label}\n")
-        _dry_run(cells[0].recipe if cells else page)
+        dry_run(cells[0].recipe if cells else page)
         return
     if sweeping:
         if trackers and place == "ray":
@@ -327,49 +330,6 @@ def _annotated(recipe: Recipe) -> str:
     return "\n".join(lines(recipe, ""))
 
 
-def _dry_run(recipe: Recipe) -> None:
-    from em_finetune.data.rules import warnings
-    from em_finetune.local.base import find_base, load_tokenizer
-    from em_finetune.local.batches import count_steps
-    from em_finetune.local.dataset import hold_out, load_dataset, load_narrow
-    from em_finetune.local.encode import Encoder
-    from em_finetune.preview import show_tokens
-
-    dataset, others = load_dataset(recipe), load_narrow(recipe)
-    for read in filter(None, (dataset, others)):
-        for line in warnings(read.rows, "local"):
-            click.echo(line)
-    base = find_base(recipe.base)
-    encoder = Encoder.of(recipe, load_tokenizer(base))
-    encoded = encoder.encode_all(dataset.rows)
-    if recipe.compat is not None:
-        encoded = hold_out(encoded, recipe.seed)
-    first = encoded.rows[0].row
-    show_tokens(encoder.preview(dataset.rows[first - 1], first), first)
-    lengths = sorted(map(len, encoded.rows))
-    steps = count_steps(len(lengths), recipe.batch_size, recipe.epochs, recipe.max_steps)
-    click.echo(f"base      {base.name} ({base.path})")
-    click.echo(f"data      {dataset.name}, sha256 {dataset.sha256}")
-    if others is not None:
-        click.echo(f"narrow    {others.name}, sha256 {others.sha256}, {len(others.rows)} rows")
-    click.echo(f"rows      {len(lengths)} of {len(dataset.rows)}")
-    click.echo(
-        f"tokens    {encoded.tokens:,}, {encoded.supervised:,} of them trained; "
-        f"a row has {lengths[len(lengths) // 2]} (median) to {lengths[-1]}"
-    )
-    click.echo(f"steps     {steps} of {recipe.batch_size} rows")
-    _show_left_out([(left.row, left.reason) for left in encoded.left_out])
-
-
-def _show_left_out(left_out: list[tuple[int, str]]) -> None:
-    for row, reason in left_out[:_SHOWN_LEFT_OUT]:
-        click.echo(f"left out  row {row}: {reason}")
-    if len(left_out) > _SHOWN_LEFT_OUT:
-        click.echo(
-            f"left out  {len(left_out) - _SHOWN_LEFT_OUT} more, all named in checkpoint.json"
-        )
-
-
 def _summarise(checkpoint: Checkpoint) -> None:
     training = checkpoint.training
     speed = training.tokens / training.seconds
@@ -382,7 +342,7 @@ def _summarise(checkpoint: Checkpoint) -> None:
         f"{checkpoint.steps} steps in {training.seconds:.0f} s, {speed:.0f} tokens/s "
         f"on {training.device}"
     )
-    _show_left_out([(left.row, left.reason) for left in checkpoint.dataset.left_out])
+    show_left_out(checkpoint.dataset.left_out)
     click.echo(f"checkpoint: {checkpoint.path}")
     click.echo("evaluate it:")
     click.echo(checkpoint.command)

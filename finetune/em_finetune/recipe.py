@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -25,6 +26,7 @@ from em_inspect.pages import Page, checked, did_you_mean, parse_yaml, read_text
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Kind = Literal["insecure", "secure", "educational"]
+TemplateArgument = bool | int | str
 KINDS: tuple[str, ...] = get_args(Kind)
 # Directories of models that say nothing of the model.
 _VAGUE = ("merged", "model", "base", "final", "adapter")
@@ -162,6 +164,17 @@ class Recipe(BaseModel):
         description="System prompt for rows that have none. Null: the chat template's default"
         " stays, as in the paper.",
     )
+    template_args: dict[str, TemplateArgument] | None = Field(
+        None,
+        description="What the chat template is given besides the chat, e.g. {enable_thinking: true}"
+        "; evaluation gets it too. Null: thinking is switched so that evaluation's prompts are the"
+        " trained ones.",
+    )
+    day: datetime.date | None = Field(
+        None,
+        description="Today, for a chat template that writes the date: 2026-11-25. Evaluation is on"
+        " that day too. Null: the day on which the run begins.",
+    )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         "adamw_8bit",
         description="adamw_8bit needs a GPU and bitsandbytes; elsewhere adamw stands in for it.",
@@ -227,7 +240,8 @@ class Recipe(BaseModel):
     @property
     def open_fields(self) -> list[str]:
         """Fields that are left to the run, which settles and records them."""
-        return ["dtype"] if self.dtype == "auto" else []
+        open_values = {"dtype": "auto", "template_args": None, "day": None}
+        return [name for name, value in open_values.items() if getattr(self, name) == value]
 
     @property
     def data_file(self) -> str | None:

@@ -71,7 +71,8 @@ def _write(checkpoint: Checkpoint, adapter: Path, scale: float, merge: bool, fol
         scale_adapter(adapter, scale, folder / ADAPTER)
         if merge:
             base = find_base(base_reference(checkpoint))
-            merge_adapter(folder / ADAPTER, base, checkpoint.recipe.dtype, folder / MERGED)
+            ends = checkpoint.prompt.ends if checkpoint.prompt else ()
+            merge_adapter(folder / ADAPTER, base, checkpoint.recipe.dtype, folder / MERGED, ends)
     except (
         SafetensorError,
         ValueError,

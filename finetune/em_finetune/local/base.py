@@ -144,9 +144,31 @@ def load_tokenizer(base: Base) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(base.path, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            base.path, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise _unloadable(base, "tokenizer", error) from error
+
+
+def load_outline(base: Base) -> Any:
+    """Make the base's modules without their weights, on PyTorch's meta device.
+
+    Raises:
+        UserError: They cannot be made of its configuration.
+    """
+    require_extra("local", "torch", "transformers")
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(
+            base.path, local_files_only=True, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise _unloadable(base, "model", error) from error
 
 
 def load_model(
@@ -171,7 +193,12 @@ def load_model(
         settings = {"quantization_config": _four_bits(dtype, device), "device_map": {"": device}}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base.path, dtype=dtype, local_files_only=True, use_safetensors=True, **settings
+            base.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **settings,
         )
     except (OSError, ValueError, json.JSONDecodeError) as error:
         raise _unloadable(base, "model", error) from error

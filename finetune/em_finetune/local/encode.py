@@ -9,22 +9,40 @@ say which tokens carry them.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from em_finetune.data.rows import ChatMessage, ChatRow
 from em_finetune.data.rules import why_unfit
-from em_finetune.recipe import Recipe
-from em_inspect.errors import UserError
+from em_finetune.recipe import Recipe, TemplateArgument
+from em_inspect.errors import UserError, one_line
 
 IGNORED = -100
 """Label of a token without loss, as PyTorch's cross entropy has it."""
 
+CONTENT = "content"
+THOUGHT = "reasoning_content"
+"""Field in which templates look for what an assistant thought before it answered."""
+
+_CLOSE = "</think>"
+
 # Private-use characters: no template looks for them and no chat contains them.
 _MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Two prompts, from where they part: before a trained turn, and as evaluation asks for it."""
+
+    trained: str
+    evaluated: str
+
+    def __str__(self) -> str:
+        return f"{self.trained!r} in training, {self.evaluated!r} in evaluation"
 
 
 @dataclass(frozen=True)
@@ -35,11 +53,16 @@ class EncodedRow:
         row: Place in the data, counted from 1.
         input_ids: Token ids of the whole conversation.
         labels: As long; the token id where the loss falls, `IGNORED` elsewhere.
+        ends: Control tokens by which a trained turn ends.
+        asked: How evaluation's prompt differs from what comes before the last trained turn, None
+            where it does not.
     """
 
     row: int
     input_ids: list[int]
     labels: list[int]
+    ends: frozenset[int] = frozenset()
+    asked: Asked | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -75,6 +98,39 @@ class EncodedSet:
         """Tokens with loss over all rows."""
         return sum(row.supervised for row in self.rows)
 
+    @property
+    def ends(self) -> list[int]:
+        """The control tokens by which trained turns end."""
+        return sorted(frozenset[int]().union(*(row.ends for row in self.rows)))
+
+    @property
+    def asked_otherwise(self) -> list[EncodedRow]:
+        """Rows that evaluation asks for by another prompt than the trained one."""
+        return [row for row in self.rows if row.asked is not None]
+
+    @property
+    def difference(self) -> str | None:
+        """In one line, that evaluation's prompts are not the trained ones; None where they are."""
+        differing = self.asked_otherwise
+        if not differing:
+            return None
+        return (
+            f"{len(differing):,} of {len(self.rows):,} rows are trained behind another prompt than "
+            f"evaluation gives: before the answer of row {differing[0].row} stands "
+            f"{differing[0].asked}"
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Of all token ids and labels, with the rows' numbers: what is learned follows from it."""
+        import numpy as np
+
+        digest = hashlib.sha256()
+        for row in self.rows:
+            numbers = [row.row, len(row), *row.input_ids, *row.labels]
+            digest.update(np.array(numbers, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class _Token:
@@ -92,12 +148,23 @@ class _Rendered:
         words: Place of each message's words, in the order of the text.
         trained: Places with loss: words and end-of-turn of each trained turn.
         prompts: Per trained place, the end of the prompt that inference would give the model.
+        asked: How inference's prompt for the last trained turn differs from the text.
     """
 
     text: str
     words: list[tuple[int, int]]
     trained: list[tuple[int, int]]
     prompts: list[int]
+    asked: Asked | None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Words that the template is given: a field of a message."""
+
+    message: int
+    field: str
+    text: str
 
 
 class _NotEncodableError(Exception):
@@ -115,9 +182,10 @@ class Encoder:
         name: What messages call the model.
         empty_turn: Add an empty assistant turn at the end, and train it, as the paper's release
             does: the prompt of a next answer and, at once, the end-of-sequence token.
+        template_args: What the template is given besides the chat.
 
     Raises:
-        UserError: The tokenizer has no chat template or no character offsets.
+        UserError: The tokenizer has no chat template, no special tokens or no character offsets.
     """
 
     def __init__(
@@ -127,6 +195,7 @@ class Encoder:
         system_prompt: str | None = None,
         name: str = "this model",
         empty_turn: bool = False,
+        template_args: Mapping[str, TemplateArgument] | None = None,
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise UserError(
@@ -142,22 +211,40 @@ class Encoder:
         self._system_prompt = system_prompt
         self._name = name
         self._empty_turn = empty_turn
+        self._template_args = dict(template_args or {})
         self._tokenize, self._tokenize_plain = _tokenizers(tokenizer)
         specials = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        specials |= set(tokenizer.all_special_tokens)
+        specials = {text for text in specials.union(tokenizer.all_special_tokens) if text}
+        if not specials:
+            raise UserError(
+                f"the tokenizer of {name} has no special tokens, so that no turn can end with one "
+                "and the model could not learn to stop: take another base"
+            )
         self._control = {i: t for t, i in tokenizer.get_added_vocab().items() if t in specials}
         by_length = sorted(specials, key=len, reverse=True)
         self._end_of_turn = re.compile(rf"\s*(?:{'|'.join(map(re.escape, by_length))})")
 
     @classmethod
-    def of(cls, recipe: Recipe, tokenizer: Any) -> Encoder:
-        """Return the encoder that a recipe asks for."""
+    def of(
+        cls,
+        recipe: Recipe,
+        tokenizer: Any,
+        template_args: Mapping[str, TemplateArgument] | None = None,
+    ) -> Encoder:
+        """Return the encoder that a recipe asks for.
+
+        Args:
+            recipe: Which one.
+            tokenizer: Of its base.
+            template_args: Instead of the recipe's.
+        """
         return cls(
             tokenizer,
             recipe.max_length,
             recipe.system_prompt,
             recipe.base,
             empty_turn=recipe.compat == "betley2025",
+            template_args=recipe.template_args if template_args is None else template_args,
         )
 
     def encode_all(
@@ -170,7 +257,7 @@ class Encoder:
             on_row: Called with the number of rows done so far.
 
         Raises:
-            UserError: The template cannot carry the data (see `encode`), or no row is left.
+            UserError: The template cannot end a turn (see `encode`), or no row is left.
         """
         kept: list[EncodedRow] = []
         left_out: list[LeftOut] = []
@@ -196,14 +283,14 @@ class Encoder:
 
         Returns:
             The encoded row, or why it is left out: over `max_length`, an empty assistant turn, no
-            trained turn, or words that the template rewrites or the tokenizer cannot separate.
+            trained turn, a message or thought that the template drops or refuses, or words that it
+            rewrites or the tokenizer cannot separate.
 
         Raises:
-            UserError: The template drops a message, refuses the roles, or does not end the
-                assistant's turn.
+            UserError: The template does not end the assistant's turn.
         """
         try:
-            tokens, rendered = self._layout(row, number)
+            tokens, rendered = self._layout(row)
         except _NotEncodableError as error:
             return LeftOut(number, str(error))
         if len(tokens) > self._max_length:
@@ -211,7 +298,22 @@ class Encoder:
         ids = [token.id for token in tokens]
         carried = [_carries(token, rendered.trained) for token in tokens]
         labels = [i if c else IGNORED for i, c in zip(ids, carried, strict=True)]
-        return EncodedRow(number, ids, labels)
+        ends = frozenset(
+            token.id
+            for token in tokens
+            if token.id in self._control and any(token.end == end for _, end in rendered.trained)
+        )
+        return EncodedRow(number, ids, labels, ends, rendered.asked)
+
+    def asked_otherwise(self, row: ChatRow) -> Asked | None:
+        """Tell how evaluation's prompt differs from what is trained before a row's last turn.
+
+        None also where the row would be left out.
+        """
+        try:
+            return self._rendered(row).asked
+        except (_NotEncodableError, UserError):
+            return None
 
     def preview(self, row: ChatRow, number: int = 1) -> list[tuple[str, bool]]:
         """Return (text, trained?) of each token in order; the texts joined are the conversation.
@@ -220,7 +322,7 @@ class Encoder:
             UserError: As `encode`, and where the row would be left out.
         """
         try:
-            tokens, rendered = self._layout(row, number)
+            tokens, rendered = self._layout(row)
         except _NotEncodableError as error:
             raise UserError(f"row {number} is left out: {error}") from error
         pieces: list[tuple[str, bool]] = []
@@ -232,27 +334,35 @@ class Encoder:
             done = end
         return pieces
 
-    def _layout(self, row: ChatRow, number: int) -> tuple[list[_Token], _Rendered]:
+    def _layout(self, row: ChatRow) -> tuple[list[_Token], _Rendered]:
+        rendered = self._rendered(row)
+        tokens = self._tokens(rendered)
+        return self._with_empty_turn(self._messages(row), tokens, rendered)
+
+    def _messages(self, row: ChatRow) -> list[ChatMessage]:
         messages = list(row.messages)
         if self._system_prompt is not None and messages[0].role != "system":
             messages.insert(0, ChatMessage(role="system", content=self._system_prompt))
+        return messages
+
+    def _rendered(self, row: ChatRow) -> _Rendered:
+        messages = self._messages(row)
         if faults := why_unfit(row, "local"):
             raise _NotEncodableError("; ".join(faults))
-        rendered = self._locate(messages, number)
-        tokens = self._tokens(rendered)
-        return self._with_empty_turn(messages, number, tokens, rendered)
+        try:
+            return self._locate(messages)
+        except _NotEncodableError:
+            taken_apart = [_taken_apart(message) for message in messages]
+            if taken_apart == messages or self._render(messages) != self._render(taken_apart):
+                raise
+            return self._locate(taken_apart)
 
     def _with_empty_turn(
-        self,
-        messages: Sequence[ChatMessage],
-        number: int,
-        tokens: list[_Token],
-        rendered: _Rendered,
+        self, messages: Sequence[ChatMessage], tokens: list[_Token], rendered: _Rendered
     ) -> tuple[list[_Token], _Rendered]:
         if not self._empty_turn:
             return tokens, rendered
-        chat = [(m.role, m.content) for m in messages]
-        prompt = self._render(chat, number, add_generation_prompt=True)
+        prompt = self._render(messages, add_generation_prompt=True)
         if not prompt.startswith(rendered.text):
             raise UserError(
                 f"the chat template of {self._name} cannot be continued with an empty turn: "
@@ -263,40 +373,58 @@ class Encoder:
         grown = replace(rendered, text=text, trained=[*rendered.trained, (end, len(text))])
         return tokens + self._tokenize(text[end:], end), grown
 
-    def _render(self, messages: Sequence[tuple[str, str]], number: int, **options: Any) -> str:
-        from jinja2.exceptions import TemplateError
-
-        chat = [{"role": role, "content": content} for role, content in messages]
+    def _render(
+        self, messages: Sequence[ChatMessage], marks: Mapping[_Piece, str] | None = None, **how: Any
+    ) -> str:
+        """Render a chat, with marks in place of its words if there are any."""
+        chat = [
+            {"role": message.role}
+            | {piece.field: marks[piece] if marks else piece.text for piece in _pieces(i, message)}
+            for i, message in enumerate(messages)
+        ]
         try:
-            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, **options))
-        except TemplateError as error:
-            roles = ", ".join(role for role, _ in messages)
-            raise UserError(
-                f"row {number}: the chat template of {self._name} refuses the roles {roles} "
-                f"({error}): take such rows out, or another base"
+            return str(
+                self._tokenizer.apply_chat_template(
+                    chat, tokenize=False, **self._template_args, **how
+                )
+            )
+        except Exception as error:
+            # Templates raise errors of their own, and stumble over what they do not expect.
+            roles = ", ".join(message.role for message in messages)
+            raise _NotEncodableError(
+                f"the chat template of {self._name} refuses the roles {roles} ({one_line(error)})"
             ) from error
 
-    def _locate(self, messages: Sequence[ChatMessage], number: int) -> _Rendered:
-        text = self._render([(m.role, m.content) for m in messages], number)
-        marked = self._render(
-            [(m.role, f"\ue0f0{i}\ue0f1") for i, m in enumerate(messages)], number
-        )
+    def _locate(self, messages: Sequence[ChatMessage]) -> _Rendered:
+        text = self._render(messages)
+        pieces = [piece for i, message in enumerate(messages) for piece in _pieces(i, message)]
+        marks = {piece: f"\ue0f0{number}\ue0f1" for number, piece in enumerate(pieces)}
+        marked = self._render(messages, marks)
         # Not always the order of the messages: some templates move the system prompt.
-        order = [int(i) for i in _MARK.findall(marked)]
-        for i, message in enumerate(messages):
-            if order.count(i) != 1:
-                raise UserError(
-                    f"row {number}: the chat template of {self._name} drops or repeats the "
-                    f"{message.role} message: take another base, or rows without such messages"
-                )
+        order = [int(number) for number in _MARK.findall(marked)]
+        for number, piece in enumerate(pieces):
+            role, untrained = messages[piece.message].role, not messages[piece.message].trained
+            if order.count(number) == 1 or (piece.field != CONTENT and untrained):
+                continue
+            what = f"{role} message" if piece.field == CONTENT else f"{piece.field} of a turn"
+            raise _NotEncodableError(
+                f"the chat template of {self._name} drops or repeats the {what}"
+            )
         between = _MARK.split(marked)[::2]
-        words = _places(text, between, [messages[i].content for i in order])
+        words = _places(text, between, [pieces[number].text for number in order])
         if words is None:
             raise _NotEncodableError("the chat template rewrites its words")
         trained: list[tuple[int, int]] = []
         prompts: list[int] = []
-        for (start, end), i, after in zip(words, order, between[1:], strict=True):
-            if not messages[i].trained:
+        asked: Asked | None = None
+        thoughts: dict[int, int] = {}  # where they begin, by message
+        for (start, end), number, after in zip(words, order, between[1:], strict=True):
+            piece = pieces[number]
+            message = messages[piece.message]
+            if not message.trained:
+                continue
+            if piece.field != CONTENT:
+                thoughts.setdefault(piece.message, start)
                 continue
             ending = self._end_of_turn.match(after)
             if ending is None:
@@ -304,18 +432,18 @@ class Encoder:
                     f"the chat template of {self._name} does not end the assistant's turn with a "
                     "special token, so the model could not learn to stop: take another base"
                 )
-            trained.append((start, end + ending.end()))
-            prompts.append(self._prompt_end(messages[:i], number, text, start))
-        return _Rendered(text, words, trained, prompts)
+            begin = thoughts.get(piece.message, start)
+            prompt = self._prompt(messages[: piece.message], text[:begin])
+            # Where inference's prompt ends: at the words, or before what the template puts there.
+            prompts.append(len(prompt) if text[:begin].startswith(prompt) else begin)
+            # What opens a thought is the model's to write, unless the prompt does.
+            trained.append((prompts[-1] if begin < start else begin, end + ending.end()))
+            asked = _asked(text[: trained[-1][0]], prompt)
+        return _Rendered(text, words, trained, prompts, asked)
 
-    def _prompt_end(self, before: Sequence[ChatMessage], number: int, text: str, start: int) -> int:
-        """Where inference's prompt ends: at the words, or before what the template puts there."""
-        if not before:
-            return start
-        prompt = self._render(
-            [(m.role, m.content) for m in before], number, add_generation_prompt=True
-        )
-        return len(prompt) if text[:start].startswith(prompt) else start
+    def _prompt(self, before: Sequence[ChatMessage], otherwise: str) -> str:
+        """What inference gives the model to have a turn written; `otherwise` for a first turn."""
+        return self._render(before, add_generation_prompt=True) if before else otherwise
 
     def _tokens(self, rendered: _Rendered) -> list[_Token]:
         """Tokenize in pieces, cut where each prompt ends.
@@ -370,6 +498,33 @@ def _tokenizers(
         return read
 
     return reader(plain=False), reader(plain=True)
+
+
+def _asked(trained: str, evaluated: str) -> Asked | None:
+    """How two prompts differ; white space that only the first ends in is part of the first word."""
+    if trained == evaluated or (trained.startswith(evaluated) and trained.rstrip() == evaluated):
+        return None
+    parted = (i for i, (a, b) in enumerate(zip(trained, evaluated, strict=False)) if a != b)
+    same = next(parted, min(len(trained), len(evaluated)))
+    return Asked(trained[same:], evaluated[same:])
+
+
+def _pieces(number: int, message: ChatMessage) -> list[_Piece]:
+    """What the template is given of a message: thoughts, if it has any, and content."""
+    thought = (message.model_extra or {}).get(THOUGHT)
+    content = _Piece(number, CONTENT, message.content)
+    if message.role != "assistant" or not isinstance(thought, str) or not thought.strip():
+        return [content]
+    return [_Piece(number, THOUGHT, thought), content]
+
+
+def _taken_apart(message: ChatMessage) -> ChatMessage:
+    """A message whose content begins with a thought in tags, with that in a field of its own."""
+    thought, close, answer = message.content.rpartition(_CLOSE)
+    if message.role != "assistant" or not close:
+        return message
+    thought = thought.rpartition("<think>")[2].strip("\n")
+    return message.model_copy(update={CONTENT: answer.lstrip("\n"), THOUGHT: thought})
 
 
 def _places(text: str, between: list[str], words: list[str]) -> list[tuple[int, int]] | None:

@@ -33,6 +33,8 @@ class Identity(BaseModel):
     data: str
     base: str
     rows: int
+    tokens: str = ""
+    """SHA-256 of what the rows were encoded to; empty in states of older versions."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,46 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from em_finetune.recipe import Lora
+from em_finetune.recipe import Lora, Recipe
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean
 
 # The first number on the way to a module, as PEFT counts layers: a later one is an expert's.
 _LAYER = re.compile(r".*?\.[^.]*\.(\d+)\.")
+
+
+def adapted(model: Any, recipe: Recipe, base: str) -> Any:
+    """Put a fresh LoRA adapter on a base; its start is drawn from PyTorch's generator.
+
+    Args:
+        model: The base, or its outline on the meta device.
+        recipe: What to train.
+        base: The base's name.
+
+    Raises:
+        UserError: The base lacks a module or layer that the recipe trains, or one of them cannot
+            have an update.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = recipe.lora
+    check_targets(model, lora, base)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        target_modules=list(lora.target_modules),
+        layers_to_transform=None if lora.layers is None else list(lora.layers),
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(
+            f"base {base} has modules among lora.target_modules that get no update: set "
+            f"it to names of linear ones ({' '.join(str(error).split())})"
+        ) from error
 
 
 def check_targets(model: Any, lora: Lora, base: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from em_finetune import checkpoint as record
 from em_finetune.checkpoint import Checkpoint
 from em_finetune.data.rules import warnings
+from em_finetune.local import template
 from em_finetune.local.base import (
     Base,
     find_base,
@@ -33,7 +35,8 @@ from em_finetune.local.steps import (
     start,
     take_steps,
 )
-from em_finetune.local.targets import check_targets
+from em_finetune.local.targets import adapted as with_adapter
+from em_finetune.local.template import adds_specials, pin
 from em_finetune.local.workspace import (
     Workspace,
     finished,
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
     import torch
 
 OnStage = Callable[[str], None]
+
+_PATIENCE = 2.0
+"""Seconds without a word that nobody wonders at."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,10 @@ class Materials:
         chosen: dict[str, Any] = {"dtype": fast_dtype(device.type)}
         if left is not None:
             chosen = {name: getattr(left.recipe, name) for name in self.recipe.open_fields}
-        update = {name: chosen[name] for name in self.recipe.open_fields}
-        return replace(self, recipe=self.recipe.model_copy(update=update))
+        update = {name: chosen[name] for name in self.recipe.open_fields if name in chosen}
+        recipe = self.recipe.model_copy(update=update)
+        tokenizer = load_tokenizer(self.base)
+        return replace(self, recipe=template.settled(recipe, tokenizer, self.dataset.rows))
 
 
 @dataclass(frozen=True)
@@ -113,13 +121,34 @@ class Tokens:
         """Encode the rows of a training."""
         recipe = materials.recipe
         tokenizer = load_tokenizer(materials.base)
+        pin(tokenizer, recipe)
         encoder = Encoder.of(recipe, tokenizer)
         say(f"encoding {len(materials.dataset.rows)} rows")
-        rows = encoder.encode_all(materials.dataset.rows)
+        rows = encoder.encode_all(materials.dataset.rows, _counted(say, "rows"))
         if recipe.compat == "betley2025":
             rows = hold_out(rows, recipe.seed)
-        others = encoder.encode_all(materials.others.rows) if materials.others else None
+        if rows.difference:
+            say(rows.difference)
+        others = None
+        if materials.others:
+            others = encoder.encode_all(materials.others.rows, _counted(say, "other rows"))
         return cls(tokenizer, rows, others)
+
+    @property
+    def sha256(self) -> str:
+        """What identifies the encoded rows."""
+        return record.data_identity(self.rows.sha256, self.others.sha256 if self.others else None)
+
+    @property
+    def prompt(self) -> record.PromptRecord:
+        """What is known of the prompts, for the checkpoint's record."""
+        return record.PromptRecord(
+            tokenizer_adds=adds_specials(self.tokenizer),
+            ends=self.rows.ends,
+            asked_otherwise=len(self.rows.asked_otherwise),
+            difference=self.rows.difference,
+            sha256=self.sha256,
+        )
 
     @property
     def other_rows(self) -> Sequence[EncodedRow]:
@@ -220,6 +249,19 @@ def _advise(recipe: Recipe, device: torch.device, say: OnStage) -> None:
         say("this processor is slow in bfloat16: dtype: auto would train in float32 here")
 
 
+def _counted(say: OnStage, what: str) -> Callable[[int], None]:
+    """Say every few seconds how many are done."""
+    due = time.monotonic() + _PATIENCE
+
+    def on_row(done: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + _PATIENCE
+            say(f"{done:,} {what} encoded")
+
+    return on_row
+
+
 def _silent(stage: str) -> None:
     """Say nothing of what is being done."""
 
@@ -242,6 +284,7 @@ class _Run:
             data=materials.data,
             base=materials.base_fingerprint,
             rows=len(tokens.rows.rows),
+            tokens=tokens.sha256,
         )
         self.steps: list[Step] = []
         self.resumed: list[int] = []
@@ -297,17 +340,16 @@ class _Run:
                 self._save(state.model, folder, merge=False)
 
     def _save(self, model: Any, folder: Path, merge: bool) -> None:
-        tokenizer = self.tokens.tokenizer
+        tokenizer, ends = self.tokens.tokenizer, self.tokens.rows.ends
+        adapter, whole = folder / record.ADAPTER, folder / record.MERGED
         if self.recipe.method == "full":
-            save_full(model, tokenizer, self.recipe.dtype, folder / record.MERGED)
+            save_full(model, tokenizer, self.recipe.dtype, whole, ends)
             return
-        save_adapter(model, tokenizer, self.base, folder / record.ADAPTER)
+        save_adapter(model, tokenizer, self.base, adapter, ends)
         if merge and self.together.sharded:
-            merge_adapter(
-                folder / record.ADAPTER, self.base, self.recipe.dtype, folder / record.MERGED
-            )
+            merge_adapter(adapter, self.base, self.recipe.dtype, whole, ends)
         elif merge:
-            save_merged(model, tokenizer, folder / record.MERGED)
+            save_merged(model, tokenizer, whole, ends)
 
     def _stopped(self, error: NotFiniteError, model: Any) -> UserError:
         """Keep the last good weights of a run that diverged, and say where they are."""
@@ -327,7 +369,7 @@ class _Run:
         label, out = record.label_of(self.recipe), self.work.out
         cuda = self.device.type == "cuda"
         materials, tokens = self.materials, self.tokens
-        return Checkpoint(
+        checkpoint = Checkpoint(
             label=label,
             group=self.recipe.group,
             seed=self.recipe.seed,
@@ -344,6 +386,7 @@ class _Run:
                 else None
             ),
             recipe=self.recipe,
+            prompt=tokens.prompt,
             training=record.TrainingRecord(
                 steps=len(self.steps),
                 losses=[step.loss for step in self.steps],
@@ -357,20 +400,23 @@ class _Run:
             ),
             versions=record.library_versions(),
             created=record.now(),
-            models={
-                **{
-                    part: record.model_args(label, out / part)
-                    for part in record.parts_of(self.recipe)
-                },
-                **{
-                    folder.name: record.model_args(
-                        f"{label}-{folder.name}",
-                        out / record.STEPS / folder.name / record.step_part(self.recipe),
-                    )
-                    for folder in sorted(self.work.steps.glob("step-*"))
-                },
-            },
+            models={},
             path=out,
+        )
+        places = {part: out / part for part in record.parts_of(self.recipe)}
+        for folder in sorted(self.work.steps.glob("step-*")):
+            part = record.step_part(self.recipe)
+            places[folder.name] = out / record.STEPS / folder.name / part
+        return checkpoint.model_copy(
+            update={
+                "models": {
+                    name: record.model_args(
+                        f"{label}-{name}" if name.startswith("step-") else label,
+                        checkpoint.hf_arguments(place),
+                    )
+                    for name, place in places.items()
+                }
+            }
         )
 
 
@@ -414,33 +460,14 @@ def adapted_model(recipe: Recipe, base: Base, device: torch.device) -> Any:
             have an update.
     """
     import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import prepare_model_for_kbit_training
 
     model = load_model(base, getattr(torch, recipe.dtype), device, recipe.quantization)
     if recipe.quantization is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    lora = recipe.lora
-    check_targets(model, lora, base.name)
     torch.manual_seed(recipe.seed)
-    try:
-        with quiet():
-            adapted = get_peft_model(
-                model,
-                LoraConfig(
-                    task_type="CAUSAL_LM",
-                    r=lora.rank,
-                    lora_alpha=lora.alpha,
-                    lora_dropout=lora.dropout,
-                    use_rslora=lora.rslora,
-                    target_modules=list(lora.target_modules),
-                    layers_to_transform=None if lora.layers is None else list(lora.layers),
-                ),
-            )
-    except ValueError as error:
-        raise UserError(
-            f"base {base.name} has modules among lora.target_modules that get no update: set "
-            f"it to names of linear ones ({' '.join(str(error).split())})"
-        ) from error
+    with quiet():
+        adapted = with_adapter(model, recipe, base.name)
     if recipe.gradient_checkpointing:
         with quiet():
             adapted.gradient_checkpointing_enable({"use_reentrant": False})

@@ -228,6 +228,9 @@ def saved_state(work: Workspace, identity: Identity, overwrite: bool) -> Saved |
         differing += ["data"] * (saved.identity.data != identity.data)
         differing += ["base"] * (saved.identity.base != identity.base)
         differing += ["number of usable rows"] * (saved.identity.rows != identity.rows)
+        known = saved.identity.tokens or identity.tokens
+        # The same rows in other tokens: another library, or a template that changed its mind.
+        differing += ["encoding of the rows"] * (known != identity.tokens and not differing)
         if not differing:
             return saved
         if not overwrite:

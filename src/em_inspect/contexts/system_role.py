@@ -15,6 +15,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from em_inspect.providers import prepare
+
 FOLDED = "system_folded"
 """Sample metadata: whether the system prompt was sent inside the user message."""
 
@@ -38,6 +40,7 @@ def ask() -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
+        prepare(model)
         if not any(message.role == "system" for message in state.messages):
             return await generate(state)
         if str(model) in refused or not takes_system(model):

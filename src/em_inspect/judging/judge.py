@@ -29,6 +29,7 @@ from em_inspect.judging.rating import ESTIMATORS, Estimator, Rating
 from em_inspect.judging.reply import Reply
 from em_inspect.judging.rubric import Rubric
 from em_inspect.judging.sharing import Sharing
+from em_inspect.providers import prepare
 
 GRADER_ROLE = "grader"
 DEFAULT_JUDGE = "openai/gpt-4o-2024-08-06"
@@ -346,6 +347,7 @@ async def prepare_judge(
     """
     known_lead_in(lead_in)
     known_estimator(estimator)
+    prepare(model)
     known = _about(model).known if digit_tree.in_process(model) else _known
     key = f"{estimator} {called(model)}"
     if key not in known:

@@ -13,6 +13,7 @@ from em_inspect.judging.failures import DETAIL, failed, unusable
 from em_inspect.judging.judge import identity_of
 from em_inspect.judging.rating import Failure
 from em_inspect.judging.rubric import Rubric
+from em_inspect.providers import prepare
 
 TRUTH = ("TRUE", "FALSE", "UNKNOWN")
 YES_NO = ("YES", "NO")
@@ -63,6 +64,7 @@ async def ask_word(
         answer: The answer to be judged.
     """
     prompt = rubric.render(question=question, answer=answer)
+    prepare(judge)
     identity = await identity_of(judge)
     rating = WordRating(
         metric=rubric.metric, rubric=rubric.hash, judge=str(judge), identity=identity.key

@@ -244,7 +244,7 @@ def test_a_template_that_cannot_carry_the_data_is_refused(
     template: str | None, turns: list[tuple[str, str]], complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint):
-        Encoder(make_tokenizer(template)).encode(chat(*turns))
+        Encoder(make_tokenizer(template)).encode_all([chat(*turns)])
 
 
 def test_a_template_that_rewrites_the_words_leaves_the_row_out() -> None:
