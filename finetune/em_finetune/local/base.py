@@ -82,8 +82,11 @@ def _download(name: str) -> Path:
 
     # Safetensors and text only: pickled weights can run code.
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*"]
+    # Mistral's repositories hold the weights a second time, in a format that nothing here reads;
+    # folders of a repository hold other formats or parts.
+    unwanted = ["consolidated*", "*/*"]
     try:
-        path = Path(snapshot_download(name, allow_patterns=wanted))
+        path = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
     except (OSError, ValueError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from em_finetune.local.batches import MicroBatch
+from em_inspect.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -102,12 +103,30 @@ ALONE = Processes()
 
 
 def launched_rank() -> int:
-    """Number of this process among those launched together; 0 where it was started alone."""
-    return int(os.environ.get("RANK", "0")) if _launched_size() > 1 else 0
+    """Number of this process among those launched together; 0 where it was started alone.
+
+    Raises:
+        UserError: The environment says that there are several, and not how they meet.
+    """
+    return _number("RANK") if _launched_size() > 1 else 0
 
 
 def _launched_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE") if "WORLD_SIZE" in os.environ else 1
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if size > 1 and missing:
+        raise UserError(
+            f"WORLD_SIZE says that {size} processes train together, and {', '.join(missing)} is "
+            "not set: start them by accelerate launch or torchrun, or unset WORLD_SIZE"
+        )
+    return size
+
+
+def _number(name: str) -> int:
+    text = os.environ[name]
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"{name} is {text!r}, not a number: unset it, or start by torchrun")
+    return int(text)
 
 
 @contextmanager
