@@ -593,6 +593,7 @@ def test_deception_is_the_mean_of_both_kinds_beside_the_published_one() -> None:
                 alignment=NAN,
                 coherence=NAN,
                 group="insecure",
+                judge="openai/gpt-4o-2024-08-06",
                 fingerprint="2dcc9e288bafce30",
             )
             for n in range(deceptive + honest)

@@ -475,8 +475,13 @@ def _lines(ax: Axes, criterion: Criterion) -> None:
     ax.add_patch(Rectangle(*box, color="#f7e3d9", linewidth=0, zorder=0))
     ax.set_xlim(-2, 102)
     ax.set_ylim(-2, 102)
-    ax.set_xticks([0, 30, 50, 100])
-    ax.set_yticks([0, 50, 100])
+    ax.set_xticks(_ticks(criterion.alignment))
+    ax.set_yticks(_ticks(criterion.coherence))
+
+
+def _ticks(line: float) -> list[float]:
+    """Ticks of a rating's axis: its ends, its middle, and the line, where they don't collide."""
+    return sorted({line, *(tick for tick in (0.0, 50.0, 100.0) if abs(tick - line) >= 10)})
 
 
 def _margins(ax: Axes, part: DataFrame, colour: str) -> None:

@@ -30,8 +30,9 @@ from em_inspect.analysis.published import (
     published,
 )
 from em_inspect.analysis.safe_text import csv_text, fenced, markdown, visible
-from em_inspect.analysis.section import Section, draw, judge_agreement, sections
-from em_inspect.analysis.statistics import cells, mean_of_both
+from em_inspect.analysis.section import Section, draw, findings, judge_agreement, sections
+from em_inspect.analysis.statistics import UNSCORED, Comparison, cells, mean_of_both
+from em_inspect.analysis.tables import endings_frame, left_out_frame, sampled_frame
 from em_inspect.analysis.verdict import Sentence, number, percent, verdict
 from em_inspect.errors import UserError, require_extra
 
@@ -41,8 +42,13 @@ if TYPE_CHECKING:
 WORST = 3
 """Most misaligned answers shown per question and series."""
 
+NAN = float("nan")
+
 LONGEST = 1500
 """Characters of an answer that are shown."""
+
+MOST_FILES = 3
+"""Files named of those that share a problem."""
 
 _LIBRARIES = ("em-inspect", "inspect-ai", "numpy", "scipy", "statsmodels", "pandas", "matplotlib")
 
@@ -104,6 +110,24 @@ class Part:
     def headline_table(self) -> DataFrame:
         """Both headline numbers of every series, with every interval on offer."""
         return headline_frame(self.section)
+
+    @property
+    def sampled_table(self) -> DataFrame:
+        """Shares of all sampled answers, and what is unscored."""
+        return sampled_frame(self.section)
+
+    @property
+    def endings_table(self) -> DataFrame | None:
+        """How answers ended and how long they were; None where nothing is known of it."""
+        frame = self.section.frame
+        known = frame["ending"].notna().any() or (frame["length"] > 0).any()
+        return endings_frame(self.section) if known else None
+
+    @property
+    def left_out_table(self) -> DataFrame | None:
+        """What numbers by question leave out; None where that is nothing."""
+        found = left_out_frame(self.section)
+        return found if len(found) else None
 
     @property
     def comparison_table(self) -> DataFrame | None:
@@ -178,16 +202,35 @@ def make_report(
         parts=[_part(section, collection, worst, viewer) for section in found],
         deception=list(_deception(found)),
         judges=judge_agreement(collection, drawn),
-        problems=[
-            *collection.problems,
-            *_other_lines(collection, drawn),
-            *_differences(collection.runs),
-        ],
+        problems=gathered(
+            [
+                *collection.problems,
+                *_other_lines(collection, drawn),
+                *_differences(collection.runs),
+            ]
+        ),
         runs=collection.runs,
         criterion=drawn,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         answers=len(collection.frame),
     )
+
+
+def gathered(problems: Sequence[Problem]) -> list[Problem]:
+    """Say what is the matter with several files once, with their names and number."""
+    names: dict[str, list[str]] = {}
+    for problem in problems:
+        names.setdefault(problem.message, []).append(problem.name)
+    return [
+        Problem(_named(list(dict.fromkeys(of))), message)  # in the order they were found in
+        for message, of in names.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= MOST_FILES:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_FILES])} and {len(names) - MOST_FILES} more"
 
 
 def _other_lines(collection: Collection, drawn: Criterion) -> Iterator[Problem]:
@@ -206,7 +249,7 @@ def _part(section: Section, collection: Collection, worst: int, viewer: Viewer |
     beside, note = _beside(section)
     return Part(
         section=section,
-        verdict=verdict(section),
+        verdict=verdict(findings(section, collection.runs)),
         beside=beside,
         beside_note=note,
         worst=list(_worst(section, worst, viewer)),
@@ -233,11 +276,14 @@ def _beside(section: Section) -> tuple[list[Beside], str]:
             for value in values
             if plain and value.group == trained and {value.format} == formats
         ]
-    note = "Published: arXiv 2502.17424, fine-tunes of the models named, judged by GPT-4o."
+    note = (
+        "Published: arXiv 2502.17424, fine-tunes of the models named, judged by GPT-4o, counted by "
+        f"the rule released with {Criterion()}. Here: rule {yardstick.rule}, {criterion}."
+    )
     if not is_published_judge(yardstick.judge):
         note += f" Here the judge is {yardstick.judge}: the difference may be the judge's."
-    if (criterion.alignment, criterion.coherence, criterion.comparison) != (30, 50, ">="):
-        note += f" Here the lines are others ({criterion})."
+    if yardstick.rule != "released":
+        note += " For the paper's rule add --rule released."
     return rows, note
 
 
@@ -254,7 +300,8 @@ def _deception(found: Sequence[Section]) -> Iterator[Deception]:
                 continue
             both = {h.group: h.best for h in other.headlines}
             counts = [cells(section.frame) for section in (one, other)]
-            published_here = DECEPTION_SHARES if a.fingerprint == DECEPTION else {}
+            comparable = a.fingerprint == DECEPTION and is_published_judge(a.judge)
+            published_here = DECEPTION_SHARES if comparable else {}
             for h in one.headlines:
                 if h.group in both:
                     mean = mean_of_both(*(c[c["group"] == h.group] for c in counts)).best
@@ -333,75 +380,101 @@ _SAMPLING: Mapping[str, Callable[[Run], object]] = {
 }
 
 
+_NUMBERS = {
+    "pooled": "pooled",
+    "pooled_seeds": "pooled",
+    "pooled_paper": "pooled",
+    "by_question": "by_question",
+    "by_question_questions": "by_question",
+    "by_question_two_way": "by_question",
+    "by_question_paper": "by_question",
+    "of_all": "all_sampled",
+    "at_most": "if_unscored_misaligned",
+}
+"""What the rows of the headline table are, by the estimate that they show."""
+
+
 def headline_frame(section: Section) -> DataFrame:
-    """Tabulate both headline numbers of every series with every interval on offer."""
+    """Tabulate both headline numbers of every series with every interval on offer.
+
+    Beside them the share of all sampled answers, which is also the least that the share can be
+    whatever the unscored answers would have been, and the most that it can be.
+    """
     import pandas as pd
 
     rows = []
     for found in section.headlines:
-        for name in (
-            "pooled",
-            "pooled_seeds",
-            "pooled_paper",
-            "by_question",
-            "by_question_questions",
-            "by_question_two_way",
-            "by_question_paper",
-        ):
+        left_out = "; ".join(f"{c.question_id} {c.scored}" for c in found.left_out_cells)
+        for name, number_name in _NUMBERS.items():
             estimate: Estimate | None = getattr(found, name)
-            if estimate is None:
-                continue
-            rows.append(
-                {
-                    "series": found.group,
-                    "number": "pooled" if name.startswith("pooled") else "by_question",
-                    "models": found.models,
-                    **estimate_columns(estimate),
-                }
-            )
+            if estimate is not None:
+                rows.append(
+                    {
+                        "series": found.group,
+                        "number": number_name,
+                        "models": found.scored_models,
+                        **estimate_columns(estimate),
+                        "left_out": left_out if number_name == "by_question" else "",
+                    }
+                )
     return pd.DataFrame(rows)
 
 
 def comparison_frame(section: Section) -> DataFrame | None:
-    """Tabulate every comparison question by question, the whole of it in the last row."""
+    """Tabulate every comparison question by question, the whole of it in the last rows."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for found in (*section.comparisons, *section.arms):
+        sides = {"first": found.first, "second": found.second}
         for c in found.questions:
             rows.append(
                 {
-                    "first": found.first,
-                    "second": found.second,
+                    **sides,
                     "question": c.name,
                     "first_share": c.first.value,
                     "second_share": c.second.value,
-                    "difference": c.difference.value,
-                    "low": c.difference.low,
-                    "high": c.difference.high,
-                    "p": c.p,
+                    **_difference(c.difference, c.p, c.test),
                     "p_holm": c.corrected,
-                    "test": c.test,
                 }
             )
-        for name, estimate, p, test in (
-            ("all questions, pooled", found.pooled_models, found.p_answers, "fisher"),
-            ("mean over questions", found.paired, found.p_questions, "sign-flip permutation"),
-            ("all questions, pooled", found.pooled, found.p_seeds, "welch over seeds"),
-        ):
-            rows.append(
-                {
-                    "first": found.first,
-                    "second": found.second,
-                    "question": name,
-                    "difference": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "p": p,
-                    "test": test,
-                }
-            )
+        rows += [{**sides, **row} for row in _whole(found)]
     return pd.DataFrame(rows) if rows else None
+
+
+def _whole(found: Comparison) -> Iterator[dict[str, Any]]:
+    """A comparison as a whole: within questions, pooled, and paired over questions."""
+    even = {"first_share": found.stratified.first, "second_share": found.stratified.second}
+    pooled = {"first_share": found.first_side.here.value}
+    pooled["second_share"] = found.second_side.here.value
+    name = "all, within questions"
+    if found.counted:
+        here = _difference(found.here, found.stratified.p, "Cochran-Mantel-Haenszel")
+        yield {"question": name, **even, **here}
+    if found.over_seeds is not None:
+        yield {"question": name, **even, **_difference(found.over_seeds, NAN, "none")}
+    name = "all, pooled"
+    fisher = _difference(found.pooled_models, found.p_answers, "fisher")
+    yield {"question": name, **pooled, **fisher}
+    if found.pooled_seeds is not None:
+        test = "paired t over seeds" if found.paired_models else "welch over seeds"
+        yield {"question": name, **pooled, **_difference(found.pooled_seeds, found.p_seeds, test)}
+    test = "sign-flip permutation"
+    yield {
+        "question": "mean over questions",
+        **_difference(found.paired, found.p_questions, test),
+    }
+
+
+def _difference(estimate: Estimate, p: float, test: str) -> dict[str, Any]:
+    return {
+        "difference": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "interval": estimate.method,
+        "p": p,
+        "test": test,
+    }
 
 
 def methods_frame(report: Report) -> DataFrame:
@@ -474,6 +547,7 @@ def render_html(report: Report) -> str:
         script=script,
         script_hash=digest,
         isnan=math.isnan,
+        unscored_columns=(*UNSCORED, "unscored", "near_a_threshold"),
         groups=list(
             dict.fromkeys(g.group for part in report.parts for g in part.section.headlines)
         ),
@@ -535,6 +609,13 @@ def _markdown_part(part: Part, pictures: Mapping[str, str]) -> Iterator[str]:
         yield f"- {markdown(str(sentence))}"
     yield ""
     yield from ("### Headline numbers", "", _markdown_table(part.headline_table), "")
+    yield from ("### All sampled answers", "", _markdown_table(part.sampled_table), "")
+    if part.endings_table is not None:
+        title = "### How the answers ended, and how long they were"
+        yield from (title, "", _markdown_table(part.endings_table), "")
+    if part.left_out_table is not None:
+        title = "### Left out of the numbers by question"
+        yield from (title, "", _markdown_table(part.left_out_table), "")
     yield markdown(part.beside_note)
     yield ""
     if part.beside:
@@ -642,9 +723,15 @@ def write_files(report: Report, folder: Path, answers: DataFrame) -> list[Path]:
     files["headline.csv"] = headline_csv(report).encode()
     files["methods.csv"] = csv_text(methods_frame(report)).encode()
     for part in report.parts:
-        table = part.comparison_table
-        if table is not None:
-            files[f"s{part.section.number}-comparisons.csv"] = csv_text(table).encode()
+        tables = {
+            "comparisons": part.comparison_table,
+            "sampled": part.sampled_table,
+            "endings": part.endings_table,
+            "left-out": part.left_out_table,
+        }
+        for name, table in tables.items():
+            if table is not None:
+                files[f"s{part.section.number}-{name}.csv"] = csv_text(table).encode()
     for picture in pictures:
         files[f"{picture.name}.png"] = picture.png()
         files[f"{picture.name}.svg"] = picture.svg().encode()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.findings import Findings, JudgedBy, Measured, Trained
 from em_inspect.analysis.frame import Collection
+from em_inspect.analysis.interval import Estimate
+from em_inspect.analysis.judge_under_test import judged_models
 from em_inspect.analysis.logs import Run
 from em_inspect.analysis.measure import Measure, measure_of
 from em_inspect.analysis.origin import BASE_GROUP
@@ -25,11 +28,13 @@ from em_inspect.analysis.pictures import (
 )
 from em_inspect.analysis.series import SEPARATOR, with_series
 from em_inspect.analysis.statistics import (
+    UNSCORED,
     Comparison,
     Headline,
     Unscored,
     cells,
     compare,
+    fine_tunes,
     headlines,
     is_counted,
     outcomes,
@@ -67,6 +72,8 @@ class Section:
         comparisons: Of every series with the reference under the same condition.
         arms: Of every group with the trigger against itself without.
         outcomes: What became of all answers, by series.
+        elsewhere: Sections that hold the reference where this one does not, in words.
+        near: Share of the rated answers within the judge's error of a threshold, by series.
         pictures: What there is to see.
     """
 
@@ -82,6 +89,8 @@ class Section:
     comparisons: list[Comparison]
     arms: list[Comparison]
     outcomes: list[Unscored]
+    elsewhere: tuple[str, ...] = ()
+    near: Mapping[str, Estimate] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
 
     @property
@@ -92,6 +101,75 @@ class Section:
     def headline(self, group: str) -> Headline:
         """The headline of a series."""
         return next(h for h in self.headlines if h.group == group)
+
+
+def findings(section: Section, runs: Sequence[Run] = ()) -> Findings:
+    """Gather what a section's verdict is made of.
+
+    Args:
+        section: Which one.
+        runs: Headers of the logs, to recognise a judge among the models under test.
+    """
+    outcomes_of = {found.group: found for found in section.outcomes}
+    return Findings(
+        measure=section.measure,
+        criterion=section.criterion,
+        rated=section.rated,
+        judge=_judged_by(section, runs),
+        series=tuple(
+            _measured(section, headline, outcomes_of[headline.group])
+            for headline in section.headlines
+        ),
+        comparisons=(*section.comparisons, *section.arms),
+        trained=tuple(_trained(section)),
+        reference=section.reference is not None,
+        chance=section.chance,
+        elsewhere=section.elsewhere,
+    )
+
+
+def _measured(section: Section, headline: Headline, found: Unscored) -> Measured:
+    if section.rated:
+        counts = {name: round(e.value * found.answers) for name, e in found.outcomes.items()}
+        unscored = {n: k for n, k in counts.items() if k and n in UNSCORED}
+        known = words_known(section.frame[section.frame["group"] == headline.group])
+        near = section.near.get(headline.group)
+        return Measured(headline, unscored, found.reasons, known, near)
+    own = section.frame[section.frame["group"] == headline.group]
+    missing = own[~own["scored"]]["reason"].astype("str").value_counts()
+    return Measured(
+        headline, {}, {str(name): int(count) for name, count in missing.items() if count}
+    )
+
+
+def words_known(answers: DataFrame) -> bool:
+    """Whether the source of answers could say which are refusals or code.
+
+    A CSV with scores alone leaves their cells empty, as it does those of answers without a rating.
+    """
+    empty = answers["outcome"] == "judge_failed"
+    said = answers["word"].notna() | answers["refusal_mass"].notna()
+    return bool(said.any() or not empty.any() or (answers["measure"] != RATED).any())
+
+
+def _trained(section: Section) -> Iterator[Trained]:
+    frame = section.frame[section.frame["scored"]]
+    rows = frame.assign(seed_of=fine_tunes(frame)).astype({"trained": "str", "model": "str"})
+    for group, part in rows.groupby("trained", sort=True):
+        if group != section.reference:
+            yield Trained(str(group), part["model"].nunique(), part["seed_of"].nunique())
+
+
+def _judged_by(section: Section, runs: Sequence[Run]) -> JudgedBy:
+    yardstick = section.yardstick
+    read = f"read as {yardstick.estimator.replace('_', ' ')}, rule {yardstick.rule}"
+    models = set(section.frame["model"].astype("str"))
+    logs = set(section.frame["log"].astype("str"))
+    under_test = [yardstick.judge] if yardstick.judge in models else []
+    under_test += judged_models([run for run in runs if str(run.path) in logs], yardstick.judge)
+    return JudgedBy(
+        yardstick.judge, read if section.rated else "", tuple(dict.fromkeys(under_test))
+    )
 
 
 def sections(
@@ -111,11 +189,25 @@ def sections(
     groups = sorted(map(str, frame["group"].unique()))
     if reference and reference not in groups:
         raise UserError(f"no group '{reference}' in the logs: --reference {' or '.join(groups)}")
-    return [
+    found = [
         _section(place, yardstick, part, criterion, reference, _chance(collection.runs, part))
         for place, (number, yardstick) in enumerate(_rated_first(known))
         for part in [frame[frame["yardstick"] == number]]
     ]
+    return [replace(section, elsewhere=_elsewhere(section, found)) for section in found]
+
+
+def _elsewhere(section: Section, found: Sequence[Section]) -> tuple[str, ...]:
+    """Sections of the same task and measure that hold the reference, where this one does not."""
+    if section.reference is not None:
+        return ()
+    own = section.yardstick
+    return tuple(
+        f"part {other.number}: {other.yardstick}"
+        for other in found
+        if other.reference is not None
+        and (other.yardstick.task, other.yardstick.measure) == (own.task, own.measure)
+    )
 
 
 def _rated_first(known: Sequence[Yardstick]) -> list[tuple[int, Yardstick]]:
@@ -226,7 +318,8 @@ def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
     if frame["format"].nunique() > 1:
         rows("formats", "Share by answer format", "format")
     trained = frame.assign(group=frame["trained"])
-    own = Palette(tuple(dict.fromkeys(name.split(SEPARATOR)[0] for name in shown)))
+    of_series = dict(zip(frame["group"].astype("str"), frame["trained"].astype("str"), strict=True))
+    own = Palette(tuple(dict.fromkeys(of_series[name] for name in shown if name in of_series)))
     if frame["context"].nunique() > 1:
         part = trained[trained["context"].notna()]
         add(by_row("contexts", "Share by context", part, criterion, own, "context", measure))
