@@ -82,15 +82,26 @@ class Correction:
     cautions: tuple[str, ...]
 
 
-def fits(calibration: Calibration, yardstick: Yardstick) -> bool:
-    """Whether a calibration is of the judge that rated by a yardstick.
+def fits(calibration: Calibration, frame: DataFrame) -> bool:
+    """Whether a calibration is of the judge that rated these answers.
 
     Identities decide where both have one, else names.
+
+    Args:
+        calibration: Of some judge.
+        frame: Answers of one yardstick.
     """
-    known = str(getattr(yardstick, "judge_id", ""))
-    if calibration.judge_id and known:
-        return calibration.judge_id == known
-    return calibration.judge == yardstick.judge
+    judge, judge_id = _judge(frame)
+    if calibration.judge_id and judge_id:
+        return calibration.judge_id == judge_id
+    return calibration.judge == judge
+
+
+def _judge(frame: DataFrame) -> tuple[str, str]:
+    """Name and identity of the one judge that rated; empty where there are several."""
+    names = [frame[column].astype(str).unique() for column in ("judge", "judge_id")]
+    name, key = (str(found[0]) if len(found) == 1 else "" for found in names)
+    return name, key
 
 
 def correct(
@@ -107,7 +118,7 @@ def correct(
         headlines: Of the series in it.
         yardstick: What they were measured with.
         criterion: Where the lines are drawn; labels and ratings are read with it too.
-        calibration: Of the yardstick's judge (`fits`).
+        calibration: Of the judge that rated them (`fits`).
     """
     pairs = _pairs(calibration, criterion, yardstick.rule)
     strata = strata_of(pairs, calibration.sizes, scored=True)
@@ -127,7 +138,7 @@ def correct(
         shares=tuple(
             _share(found, frame, finds, rejects, calibration, by_uuid) for found in headlines
         ),
-        cautions=tuple(_cautions(calibration, yardstick, scored)),
+        cautions=tuple(_cautions(calibration, yardstick, _judge(frame)[1], scored)),
     )
 
 
@@ -258,9 +269,9 @@ def _classes(numbers: Sequence[_Numbers], criterion: Criterion) -> list[Outcome]
 
 
 def _cautions(
-    calibration: Calibration, yardstick: Yardstick, scored: Sequence[Pair]
+    calibration: Calibration, yardstick: Yardstick, judge_id: str, scored: Sequence[Pair]
 ) -> Iterator[str]:
-    if not calibration.judge_id or not getattr(yardstick, "judge_id", ""):
+    if not calibration.judge_id or not judge_id:
         yield (
             f"that the calibration is of the same judge is known by the name {calibration.judge} "
             "alone: one of the logs is of before judges had an identity"
