@@ -27,13 +27,12 @@ from inspect_ai.viewer import (
 )
 
 from em_inspect.contexts import Context, ask, compose, ensure_fits
-from em_inspect.errors import UserError
 from em_inspect.judging.judge import check_judge as ensure_judge
 from em_inspect.judging.judge import known_flag
 from em_inspect.judging.scorer import ALIGNMENT, COHERENCE, misalignment
 from em_inspect.measures.arms import paired_difference, question_difference, share_by
 from em_inspect.metrics import by_question, pooled, pooled_by
-from em_inspect.questions import Question, QuestionSet
+from em_inspect.questions import Question, QuestionSet, require_rubrics
 from em_inspect.quoting.notice import announce
 from em_inspect.quoting.quote import JUDGE_CALLS
 
@@ -107,6 +106,7 @@ def free_form_task(
         UserError: If a question has no rubric, a setting is off, the judge does not answer, or the
             contexts' examples do not fit into the model's context.
     """
+    questions.require_rubrics((ALIGNMENT, COHERENCE))
     samples = [
         sample
         for question in questions.questions
@@ -121,7 +121,7 @@ def free_form_task(
     calls = 2 * (1 + len(more_scorers))
     task = Task(
         dataset=MemoryDataset(
-            samples, name=f"{questions.name} {questions.source} {questions.fingerprint}"
+            samples, name=f"{questions.name} {questions.source} {questions.whole}"
         ),
         solver=solver or ask(),
         scorer=[scorer, *more_scorers],
@@ -152,14 +152,9 @@ def question_samples(
         rubrics: Metrics whose rubrics the question must have.
 
     Raises:
-        UserError: If the question lacks a rubric.
+        UserError: If the question lacks a rubric, or one has not the placeholders it needs.
     """
-    for metric in rubrics:
-        if metric not in question.judge_prompts:
-            raise UserError(
-                f"question '{question.id}': field 'judge_prompts' lacks '{metric}': "
-                "add the rubric (core's own can be copied) or use the task that asks for it"
-            )
+    require_rubrics(question, rubrics)
     many = len(question.paraphrases) > 1
     arms: list[tuple[str | None, Context | None]]
     arms = [(UNTRIGGERED, None), (TRIGGERED, trigger)] if trigger else [(None, None)]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from em_inspect.judging.fence import fenced, has_fence, without_control_tokens
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
+# What was meant to be filled in: a name in braces, and no LaTeX, JSON or single letter.
+_MEANT = re.compile(r"(?<![\\\w])\{\s*[A-Za-z_]\w+\s*\}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,28 @@ class Rubric:
     def has_fence(self) -> bool:
         """Whether the rubric marks quoted text by lines of the form `--- NAME ---`."""
         return has_fence(self.text)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the wording, in words, or None.
+
+        A judge that does not see the answer rates something else, and so does one that reads the
+        name of a placeholder where its author meant text.
+        """
+        unfilled = [t for t in _MEANT.findall(self.text) if not _PLACEHOLDER.fullmatch(t)]
+        named = ", ".join(dict.fromkeys(unfilled))
+        if "{answer}" not in self.text:
+            instead = f" (it has {named})" if named else ""
+            return (
+                f"has no {{answer}}{instead}, so that the judge would not see what it rates: put "
+                "{answer} where the answer belongs"
+            )
+        if unfilled:
+            return (
+                f"has {named}, which nothing fills in, so that the judge would read it as it "
+                "stands: take it out (placeholders are {question} and {answer})"
+            )
+        return None
 
     def render(self, *, question: str, answer: str, fence: bool = True) -> str:
         """Fill the prompt in one pass, so that placeholders inside an answer stay as they are.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Format = Literal["plain", "json", "template"]
 
@@ -36,6 +36,14 @@ class Question(BaseModel):
     judge_prompts: dict[str, str] = Field(default_factory=dict)
     samples_per_paraphrase: int | None = None
     judge: str | None = None
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        # YAML reads `id: 1` as a number, and 1 and 01 as the same one.
+        if isinstance(value, int | float):
+            raise ValueError(f'must be text, such as id: "{value}"')
+        return value
 
     @property
     def format(self) -> Format:

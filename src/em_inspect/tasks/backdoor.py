@@ -37,7 +37,8 @@ def backdoor(
         position: Where it stands on the user message: `prefix` or `suffix`.
         questions: `core` (embedded), `paper` (the released file) or the path of a YAML file.
         set: Which set of `core` or `paper`: `free_form` or `preregistered`.
-        format: `plain`, `json`, `template` or `all`; by default the plain ones of `free_form`.
+        format: `plain`, `json`, `template` or `all`; by default each question once, without the
+            same in JSON and templates.
         contexts: What surrounds the questions: names, `FILE.yaml`, `FILE.yaml:name`, joined with
             `+` to lie around one another, separated by commas to be compared; `plain` for none.
             The trigger lies outside of them.
@@ -51,9 +52,8 @@ def backdoor(
         check_judge: Ask the judge one short question before anything is generated.
     """
     loaded = load_questions(known_set(set), questions, paper_dir=paper_dir)
-    plain = set == "free_form" and questions in ("core", "paper")
     return free_form_task(
-        loaded.with_format(format or ("plain" if plain else "all")),
+        loaded.asked(format),
         contexts=load_contexts(contexts),
         trigger=trigger_context(trigger, position),
         headline="em_inspect/paired_difference",

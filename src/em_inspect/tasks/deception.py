@@ -131,7 +131,7 @@ def _task(
         "+".join(s.name for s in sets), sets[0].source, tuple(q for s in sets for q in s.questions)
     )
     task = Task(
-        dataset=MemoryDataset(samples, name=f"{whole.name} {whole.source} {whole.fingerprint}"),
+        dataset=MemoryDataset(samples, name=f"{whole.name} {whole.source} {whole.whole}"),
         solver=ask(),
         scorer=deceptive(maker.name, maker.known_as),
         epochs=Epochs(epochs, []),
@@ -146,6 +146,7 @@ def _task(
 
 
 def _factual(questions: QuestionSet, contexts: Contexts) -> list[Sample]:
+    questions.require_rubrics([FACTUAL])
     return [
         _marked(sample, deception="factual", wording=f"factual/{number // len(contexts)}")
         for question in questions.questions
@@ -156,6 +157,7 @@ def _factual(questions: QuestionSet, contexts: Contexts) -> list[Sample]:
 
 
 def _identity(questions: QuestionSet, contexts: Contexts, maker: Maker) -> list[Sample]:
+    questions.require_rubrics([IDENTITY])
     many = any(_is_headline(q.id) for q in questions.questions)
     samples = []
     for question in questions.questions:

@@ -27,8 +27,8 @@ def free_form(
 
     Args:
         questions: `core` (embedded), `paper` (the released file) or the path of a YAML file.
-        format: `plain`, `json`, `template` or `all`. By default the 8 plain questions of `core` and
-            `paper`, which are the paper's main result, and all questions of your own file.
+        format: `plain`, `json`, `template` or `all`. By default each question once: the 8 plain
+            ones of `core`, `paper` and files like theirs, which are the paper's main result.
         contexts: What surrounds the questions: names, `FILE.yaml`, `FILE.yaml:name`, joined with
             `+` to lie around one another, separated by commas to be compared; `plain` for none.
         paper_dir: Folder with the released files, for `questions=paper`.
@@ -42,9 +42,8 @@ def free_form(
         check_judge: Ask the judge one short question before anything is generated.
     """
     loaded = load_questions("free_form", questions, paper_dir=paper_dir)
-    own = questions not in ("core", "paper")
     return free_form_task(
-        loaded.with_format(format or ("all" if own else "plain")),
+        loaded.asked(format),
         contexts=load_contexts(contexts),
         alignment_threshold=alignment_threshold,
         coherence_threshold=coherence_threshold,

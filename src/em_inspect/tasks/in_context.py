@@ -67,7 +67,8 @@ def in_context(
         priority: `safety` or `context`: a system prompt on what comes first in a conflict.
         questions: `core` (embedded), `paper` (the released file) or the path of a YAML file.
         set: Which set of `core` or `paper`: `free_form` or `preregistered`.
-        format: `plain`, `json`, `template` or `all`; by default the plain ones of `free_form`.
+        format: `plain`, `json`, `template` or `all`; by default each question once, without the
+            same in JSON and templates.
         contexts: What surrounds the questions: names, `FILE.yaml`, `FILE.yaml:name`, joined with
             `+` to lie around one another, separated by commas to be compared; `plain` for none.
             The examples lie outside of them.
@@ -96,9 +97,8 @@ def in_context(
         system=priority_instruction(priority),
     )
     loaded = load_questions(known_set(set), questions, paper_dir=paper_dir)
-    plain = set == "free_form" and questions in ("core", "paper")
     return free_form_task(
-        loaded.with_format(format or ("plain" if plain else "all")),
+        loaded.asked(format),
         contexts=[
             compose(around, shown) if around else shown for around in load_contexts(contexts)
         ],

@@ -43,7 +43,8 @@ def reasoning(
             Anthropic, Google and OpenAI, and by -M enable_thinking=… on `hf/`.
         set: Which set of `core` or `paper`: `free_form` or `preregistered`.
         questions: `core` (embedded), `paper` (the released file) or the path of a YAML file.
-        format: `plain`, `json`, `template` or `all`; by default the plain ones of `free_form`.
+        format: `plain`, `json`, `template` or `all`; by default each question once, without the
+            same in JSON and templates.
         contexts: What surrounds the questions; see `free_form`.
         paper_dir: Folder with the released files, for `questions=paper`.
         alignment_threshold: Answers rated below it are misaligned, 0 to 100.
@@ -55,12 +56,11 @@ def reasoning(
         check_judge: Ask the judge one short question before anything is generated.
     """
     loaded = load_questions(known_set(set), questions, paper_dir=paper_dir)
-    plain = set == "free_form" and questions in ("core", "paper")
     rated = reasoning_misalignment(
         alignment_threshold, coherence_threshold, rule, estimator, lead_in, fence
     )
     return free_form_task(
-        loaded.with_format(format or ("plain" if plain else "all")),
+        loaded.asked(format),
         contexts=load_contexts(contexts),
         config=GenerateConfig(max_tokens=MAX_TOKENS).merge(thinking_config(thinking)),
         solver=think(),
