@@ -137,7 +137,7 @@ def test_the_target_is_asked_at_temperature_1_and_the_judge_as_published(
     assert len(judge) == 1 + 2 * 16
 
 
-@pytest.mark.parametrize(("arguments", "rows"), [((), 24), (("-Tformat=plain",), 8)])
+@pytest.mark.parametrize(("arguments", "rows"), [((), 8), (("-Tformat=all",), 24)])
 def test_the_released_file_is_sent_unchanged(
     paper_dir: Path, tmp_path: Path, arguments: tuple[str, ...], rows: int
 ) -> None:
