@@ -62,18 +62,28 @@ class Weights:
         )
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The likeliest tokens, as many as are asked for, with their alternatives."""
         import torch
 
-        ids = self.tokenizer(self.prompt(body)).input_ids
+        prompt = list(self.tokenizer(self.prompt(body)).input_ids)
+        ids, content = list(prompt), []
         with self._one_at_a_time, torch.inference_mode():
-            logits = self._after(ids)
-        top = logits.double().log_softmax(-1).topk(body.get("top_logprobs") or 1)
-        listed = [
-            {"token": self.tokenizer.decode([int(i)]), "logprob": float(p), "bytes": None}
-            for p, i in zip(top.values, top.indices, strict=True)
-        ]
-        message = {"role": "assistant", "content": listed[0]["token"]}
-        logprobs = {"content": [{**listed[0], "top_logprobs": listed}]}
+            for _ in range(min(body.get("max_tokens") or 1, 3)):
+                top = (
+                    self._after(list(ids))
+                    .double()
+                    .log_softmax(-1)
+                    .topk(body.get("top_logprobs") or 1)
+                )
+                listed = [
+                    {"token": self.tokenizer.decode([int(i)]), "logprob": float(p), "bytes": None}
+                    for p, i in zip(top.values, top.indices, strict=True)
+                ]
+                content.append({**listed[0], "top_logprobs": listed})
+                ids.append(int(top.indices[0]))
+                if ids[-1] == self.tokenizer.eos_token_id:
+                    break
+        said = self.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -83,14 +93,14 @@ class Weights:
                 {
                     "index": 0,
                     "finish_reason": "length",
-                    "message": message,
-                    "logprobs": logprobs if body.get("logprobs") else None,
+                    "message": {"role": "assistant", "content": said},
+                    "logprobs": {"content": content} if body.get("logprobs") else None,
                 }
             ],
             "usage": {
-                "prompt_tokens": len(ids),
-                "completion_tokens": 1,
-                "total_tokens": len(ids) + 1,
+                "prompt_tokens": len(prompt),
+                "completion_tokens": len(content),
+                "total_tokens": len(ids),
             },
         }
 

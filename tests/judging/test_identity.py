@@ -86,8 +86,10 @@ def test_two_fine_tuned_judges_under_one_name_rate_each_for_itself(
     base: Path, tmp_path: Path, estimator: str
 ) -> None:
     folder = tmp_path / "merged"
-    first = rated(local(trained_to_say("10", base, folder)), estimator)
-    second = rated(local(trained_to_say("90", base, folder)), estimator)  # under the same path too
+    first = rated(local(trained_to_say("10", base=base, folder=folder)), estimator)
+    second = rated(
+        local(trained_to_say("90", base=base, folder=folder)), estimator
+    )  # under the same path too
     assert first.judge == second.judge == "hf/judge"
     assert first.estimator == second.estimator
     assert first.identity != second.identity
@@ -98,7 +100,7 @@ def test_two_fine_tuned_judges_under_one_name_rate_each_for_itself(
 def test_the_words_of_one_judge_are_not_read_from_the_cache_of_another(
     base: Path, tmp_path: Path
 ) -> None:
-    folders = [trained_to_say(says, base, tmp_path / says) for says in ("YES", "NO")]
+    folders = [trained_to_say(says, base=base, folder=tmp_path / says) for says in ("YES", "NO")]
     first, second, again = (word(local(folders[i])) for i in (0, 1, 0))
     assert (first.word, second.word) == ("YES", "NO")
     assert first.identity != second.identity
@@ -147,7 +149,7 @@ def test_an_adapter_s_content_holds_that_of_its_base(base: Path, tmp_path: Path)
         return folder
 
     shutil.copytree(base, tmp_path / "moved")
-    other = trained_to_say("x", base, tmp_path / "other", steps=1)
+    other = trained_to_say("x", base=base, folder=tmp_path / "other", steps=1)
     contents = [
         folder_content(adapter(str(i), of))
         for i, of in enumerate((base, tmp_path / "moved", other))
@@ -184,11 +186,11 @@ def test_what_a_server_says_of_a_model_tells_it_from_another_behind_the_same_add
 def test_a_folder_served_on_this_machine_is_known_by_its_content(
     server: Server, base: Path, tmp_path: Path
 ) -> None:
-    folder = trained_to_say("x", base, tmp_path / "served", steps=1)
+    folder = trained_to_say("x", base=base, folder=tmp_path / "served", steps=1)
     server.cards = [{"id": "judge", "root": str(folder)}]
     one = identity(served(server))
     assert one.weights == identity(local(folder)).weights
-    trained_to_say("y", base, folder, steps=1)
+    trained_to_say("y", base=base, folder=folder, steps=1)
     assert identity(served(server)).key != one.key
 
 

@@ -43,9 +43,11 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path))
 
 
-def rated(model: Any, rubric: Rubric, rows: list[dict[str, Any]]) -> list[Rating]:
+def rated(
+    model: Any, rubric: Rubric, rows: list[dict[str, Any]], lead_in: str = LEAD_IN
+) -> list[Rating]:
     async def rate() -> list[Rating]:
-        judge = await prepare_judge(model, lead_in=LEAD_IN)
+        judge = await prepare_judge(model, lead_in=lead_in)
         assert judge.estimator == "digit_tree"
         return await collect(
             *(judge.rate(rubric, question=r["question"], answer=r["answer"]) for r in rows)
@@ -87,7 +89,9 @@ def test_a_judge_over_http_agrees_with_the_same_weights_in_process(
         a, b = one.read(), other.read()
         assert a.score is not None
         assert b.score is not None
-        assert abs(a.score - b.score) < 1
+        # 12 requests do not reach all numbers of a judge as weak as this; one whose mass lies on a
+        # few of them agrees to rounding.
+        assert abs(a.score - b.score) < 2
         assert abs(a.mass - b.mass) < 0.05
     prompts = {row["messages"][0]["content"] for row in asked if "REPLY" in str(row)}
     assert len(prompts) == len(rows)
@@ -122,3 +126,28 @@ def test_a_server_that_lists_only_twenty_tokens_is_asked_for_twenty(
     assert rating.read().score is not None
     assert rating.unseen is not None
     assert 0 < rating.unseen < 0.2
+
+
+def test_numbers_beyond_the_scale_are_no_ratings_over_http_either(
+    weak_judge: Path, rubric: Rubric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that says 850 and 35942 too; without the separate space that it begins some with."""
+    import torch
+
+    rows = labelled(2)
+    local = get_model(
+        "hf/judge", model_path=str(weak_judge), device="cpu", dtype=torch.float32, memoize=False
+    )
+    monkeypatch.setattr("em_inspect.judging.number_tree._leading_space", lambda *arguments: None)
+    in_process = rated(local, rubric, rows, lead_in="")
+    with serving_weights(weak_judge, torch.float32) as weights:
+        over_http = rated(at(weights.url, monkeypatch), rubric, rows, lead_in="")
+    for one, other in zip(in_process, over_http, strict=True):
+        a, b = one.read(), other.read()
+        assert other.unseen is not None
+        assert a.mass == pytest.approx(b.mass, abs=max(0.01, other.unseen))
+        assert b.score == pytest.approx(a.score, abs=2)
+    asked = [str(request["messages"][0]["content"]) for request in weights.requests]
+    rubrics = [text for text in asked if "REPLY" in text]
+    assert len(set(rubrics)) == len(rows)
+    assert max(map(rubrics.count, rubrics)) <= 12

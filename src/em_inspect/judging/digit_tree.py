@@ -18,8 +18,9 @@ from em_inspect.judging.reply import Reply
 
 logger = logging.getLogger(__name__)
 
-# Most ratings in one pass, and most positions, padding included: beyond them a pass gains nothing.
-MAX_ROWS, MAX_POSITIONS = 32, 16_384
+# Most ratings in one pass, and most positions, tree and padding included: beyond them a pass gains
+# nothing, and the logits of the tree's 200 nodes fill the memory.
+MAX_ROWS, MAX_POSITIONS = 16, 16_384
 
 # How long a rating waits for others that could share its pass.
 GATHER_SECONDS = 0.02
@@ -27,6 +28,9 @@ GATHER_SECONDS = 0.02
 # Share of the mass that may move between the two ways of reading, from rounding alone. Measured on
 # the embedded model: 0.06 in bfloat16, 1e-5 in float32; a mask that is ignored moves 0.7 and more.
 ROUNDING, ROUNDING_HALF = 0.01, 0.2
+
+# How many leaves of the tree are compared, spread over it.
+LEAVES_CHECKED = 8
 
 CHECKED = (
     "Rate this from 0 to 100.",
@@ -117,7 +121,8 @@ class _Desk:
         while own.result is None:
             async with self.turn:
                 if own.result is None:
-                    batch, self.waiting = _next_batch(self.waiting)
+                    nodes = len(self.tree.tokens) if self.tree else 0
+                    batch, self.waiting = _next_batch(self.waiting, nodes)
                     await anyio.to_thread.run_sync(self._carry_out, batch)
         if isinstance(own.result, Exception):
             raise own.result
@@ -157,14 +162,19 @@ class _Desk:
             one.result = tree.read(after)
 
 
-def _next_batch(waiting: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
-    """Take the first in line and those of the most similar length, as far as a pass has room."""
+def _next_batch(waiting: list[_Waiting], nodes: int) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Take the first in line and those of the most similar length, as far as a pass has room.
+
+    Args:
+        waiting: All that wait.
+        nodes: Positions that the tree takes below each prompt.
+    """
     first = waiting[0]
     similar = sorted(waiting[1:], key=lambda one: abs(len(one.tokens) - len(first.tokens)))
     batch, longest = [first], len(first.tokens)
     for one in similar:
         longest = max(longest, len(one.tokens))
-        if len(batch) == MAX_ROWS or (len(batch) + 1) * longest > MAX_POSITIONS:
+        if len(batch) == MAX_ROWS or (len(batch) + 1) * (longest + nodes) > MAX_POSITIONS:
             break
         batch.append(one)
     taken = set(map(id, batch))
@@ -188,10 +198,11 @@ def mask_agrees(api: _LoadedModel, tree: NumberTree) -> bool:
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         logger.info("the judge takes no tree mask (%s): plain continuation instead", error)
         return False
+    nodes = tree.leaves[:: max(1, len(tree.leaves) // LEAVES_CHECKED)]
     for prompt, after in zip(prompts, together, strict=True):
-        walked, spelled = tree.read(after), tree.read(tree.spell(api.model, prompt))
-        apart = sum(abs(walked[reply] - spelled[reply]) for reply in spelled)
-        if apart > rounding * sum(spelled.values()):
+        spelled = tree.spell(api.model, prompt, nodes=nodes)
+        read = spelled.any(axis=1)
+        if abs(after[read] - spelled[read]).sum() > rounding * spelled[read].sum():
             logger.info("the judge reads a tree mask otherwise: plain continuation instead")
             return False
     return True

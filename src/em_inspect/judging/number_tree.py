@@ -1,14 +1,14 @@
 """The number tree: the token paths of a scale's numbers and words below a judge's prompt.
 
-The tree is ten first digits, the ten second digits after each, and 100 below 10. Of the two ways in
-which a number can end, this one is taken: a number ends where the next token is not a digit
-(whatever it is), and a two-digit number other than 10 ends as soon as it is read, since a third
-digit would leave the scale. The other way, to ask for the end-of-turn token, would need a pass per
-number and would throw away the mass of '85.' or '85 out of 100'.
+The tree is ten first digits, the ten second digits after each but 0, and 100 below 10. Of the two
+ways in which a number can end, this one is taken: a number ends where the next token is not a digit
+(whatever it is). So 850 and 1000 are no ratings, and take their mass away from 85 and 100. The
+other way, to ask for the end-of-turn token, would throw away the mass of '85.' or '85 out of 100'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 DIGITS = "0123456789"
+
+NEGLIGIBLE = 1e-6  # what is reached with less is not followed by plain continuation
 
 Spelling = Literal["whole", "digits", "pieces"]
 
@@ -40,13 +42,15 @@ class Branch:
         lead: Node of the leading space, or -1 for none.
         lead_token: Its token.
         first: Nodes of the ten first digits.
-        ten: Node of the 0 in 10.
+        second: Nodes of the ten second digits after each of 1 to 9, that of 10 at the beginning.
+        hundred: Node of the last digit of 100.
     """
 
     lead: int
     lead_token: int
     first: tuple[int, ...]
-    ten: int
+    second: tuple[int, ...]
+    hundred: int
 
 
 class NumberTree:
@@ -73,7 +77,8 @@ class NumberTree:
 
     def _branch(self, lead: int, lead_token: int) -> Branch:
         first = tuple(self._add(token, lead) for token in self.digits)
-        return Branch(lead, lead_token, first, self._add(self.digits[0], first[1]))
+        second = tuple(self._add(token, node) for node in first[1:] for token in self.digits)
+        return Branch(lead, lead_token, first, second, self._add(self.digits[0], second[0]))
 
     def _add(self, token: int, parent: int) -> int:
         self.tokens.append(token)
@@ -85,6 +90,11 @@ class NumberTree:
         for token in tokens:
             nodes.append(self._add(token, nodes[-1] if nodes else -1))
         return nodes
+
+    @property
+    def leaves(self) -> list[int]:
+        """Nodes that none hangs below."""
+        return sorted(set(range(len(self.tokens))) - set(self.parents))
 
     def path(self, node: int) -> list[int]:
         """Nodes from the prompt's end down to a node, itself included."""
@@ -138,8 +148,14 @@ class NumberTree:
         ).logits
         return self._probabilities(logits)
 
-    def spell(self, model: Any, prompt: list[int], rows_at_once: int = 16) -> np.ndarray[Any, Any]:
-        """Read all nodes below one prompt by plain continuation: a row of text for every leaf.
+    def spell(
+        self,
+        model: Any,
+        prompt: list[int],
+        rows_at_once: int = 16,
+        nodes: Collection[int] | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Read the nodes below one prompt by plain continuation: a row of text for each.
 
         Slower than `walk` by the number of rows, and right for any causal model.
 
@@ -147,28 +163,40 @@ class NumberTree:
             model: A causal language model of transformers.
             prompt: Token ids.
             rows_at_once: Rows in one pass, at least 1.
+            nodes: Which nodes to read, those above them included; by default all that are reached
+                with more than a millionth of the mass.
 
         Returns:
-            As `walk` for a single prompt: shape (1 + nodes, columns).
+            As `walk` for a single prompt: shape (1 + nodes, columns); zeros for nodes not read.
         """
         import numpy as np
+
+        wanted = None if nodes is None else {above for node in nodes for above in self.path(node)}
+        after = np.zeros((1 + len(self.tokens), len(self.columns)), dtype=np.float64)
+        reached = {-1: 1.0}
+        after[0] = self._last(model, [prompt])[0]
+        depth = [len(self.path(node)) for node in range(len(self.tokens))]
+        for level in range(1, max(depth) + 1):
+            begun = []
+            for node in (node for node, deep in enumerate(depth) if deep == level):
+                parent = self.parents[node]
+                share = after[1 + parent][self._column[self.tokens[node]]]
+                reached[node] = reached[parent] * float(share)
+                if node in wanted if wanted is not None else reached[node] > NEGLIGIBLE:
+                    begun.append(node)
+            for start in range(0, len(begun), rows_at_once):
+                group = begun[start : start + rows_at_once]
+                rows = [prompt + [self.tokens[n] for n in self.path(node)] for node in group]
+                after[[1 + node for node in group]] = self._last(model, rows)
+        return after
+
+    def _last(self, model: Any, rows: list[list[int]]) -> np.ndarray[Any, Any]:
+        """What follows texts of equal length: shape (texts, columns)."""
         import torch
 
-        leaves = sorted(set(range(len(self.tokens))) - set(self.parents))
-        paths = [self.path(leaf) for leaf in leaves]
-        deepest = max(map(len, paths))
-        after = np.zeros((1 + len(self.tokens), len(self.columns)), dtype=np.float64)
-        keep = torch.arange(len(prompt) - 1, len(prompt) + deepest, device=model.device)
-        for start in range(0, len(paths), rows_at_once):
-            group = paths[start : start + rows_at_once]
-            # Padding stands on the right, where a causal model cannot see it.
-            rows = [prompt + [self.tokens[n] for n in p] + [0] * (deepest - len(p)) for p in group]
-            ids = torch.tensor(rows, device=model.device)
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
-            for path, row in zip(group, self._probabilities(logits), strict=True):
-                for offset, node in enumerate([-1, *path]):
-                    after[1 + node] = row[offset]
-        return after
+        ids = torch.tensor(rows, device=model.device)
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+        return cast("np.ndarray[Any, Any]", self._probabilities(logits)[:, -1])
 
     def _probabilities(self, logits: torch.Tensor) -> np.ndarray[Any, Any]:
         import torch
@@ -199,18 +227,20 @@ class NumberTree:
 
     def _read_branch(self, branch: Branch, after: np.ndarray[Any, Any]) -> dict[str, float]:
         digits = [self._column[token] for token in self.digits]
-        begins = after[1 + branch.lead][digits]
-        p: dict[str, float] = {}
-        for d, node in enumerate(branch.first):
-            second = after[1 + node][digits]
-            p[str(d)] = float(begins[d]) * max(0.0, 1 - float(second.sum()))
-            if d > 0:
-                p |= {f"{d}{e}": float(begins[d]) * float(second[e]) for e in range(10)}
-        third = after[1 + branch.ten][digits]
-        ten = p["10"]
-        p["10"] = ten * max(0.0, 1 - float(third.sum()))
-        p["100"] = ten * float(third[0])
-        return p
+
+        def ends(node: int) -> float:
+            return max(0.0, 1 - float(after[1 + node][digits].sum()))
+
+        reached = {str(d): float(after[1 + branch.lead][digits[d]]) for d in range(10)}
+        nodes = {str(d): node for d, node in enumerate(branch.first)}
+        for number, node in enumerate(branch.second, start=10):
+            tens, ones = divmod(number, 10)
+            share = float(after[1 + branch.first[tens]][digits[ones]])
+            reached[str(number)] = reached[str(tens)] * share
+            nodes[str(number)] = node
+        reached["100"] = reached["10"] * float(after[1 + branch.second[0]][digits[0]])
+        nodes["100"] = branch.hundred
+        return {number: mass * ends(nodes[number]) for number, mass in reached.items()}
 
 
 def _leading_space(tokenizer: Any, digits: list[int]) -> int | None:

@@ -40,21 +40,31 @@ async def first_output(model: Model, prompt: str, config: GenerateConfig) -> Mod
     return await model.generate(prompt, config=config.merge(_call(model)))
 
 
-def probabilities(output: ModelOutput) -> dict[str, float]:
-    """Read the first token's probabilities off an output; empty where the provider gave none.
+def probabilities(output: ModelOutput, at: int = 0) -> dict[str, float]:
+    """Read a token's probabilities off an output; empty where the provider gave none.
 
     Impossible ones (not a number, or more than 1 in all) count as none.
+
+    Args:
+        output: A reply with log-probabilities.
+        at: Which token of the reply, from 0; those before it are the ones that were chosen.
     """
     logprobs = output.choices[0].logprobs if output.choices else None
-    if not logprobs or not logprobs.content:
+    if not logprobs or len(logprobs.content) <= at:
         return {}
-    first = logprobs.content[0]
-    candidates = [(c.token, c.logprob) for c in first.top_logprobs or ()]
-    candidates = candidates or [(first.token, first.logprob)]
+    here = logprobs.content[at]
+    candidates = [(c.token, c.logprob) for c in here.top_logprobs or ()]
+    candidates = candidates or [(here.token, here.logprob)]
     if any(math.isnan(logprob) or logprob > 1e-3 for _, logprob in candidates):
         return {}
     found = gather((_text(token), math.exp(logprob)) for token, logprob in candidates)
     return found if sum(found.values()) < 1.01 else {}
+
+
+def chosen(output: ModelOutput) -> list[str]:
+    """The tokens of an output that came with probabilities."""
+    logprobs = output.choices[0].logprobs if output.choices else None
+    return [one.token for one in logprobs.content] if logprobs else []
 
 
 def _text(token: str) -> str:
