@@ -81,19 +81,21 @@ def prepare(model: Model) -> None:
     given = dict(getattr(api, "tokenizer_call_args", None) or {})
     if "add_special_tokens" not in given and _begins_twice(api):
         api.tokenizer_call_args = {**given, "add_special_tokens": False}
-    ends = _trained_ends(Path(api.tokenizer.name_or_path))
+    ends = _trained_ends(Path(getattr(api.tokenizer, "name_or_path", "")))
     if ends and getattr(api.model, "generation_config", None) is not None:
         config = api.model.generation_config
         config.eos_token_id = stop_tokens(config.eos_token_id, ends)
 
 
 def _begins_twice(api: Any) -> bool:
-    bos = api.tokenizer.bos_token_id
+    bos = getattr(api.tokenizer, "bos_token_id", None)
+    if bos is None:
+        return False
     try:
         prompt = api.hf_chat([ChatMessageUser(content="Hello")], [])
     except Exception:  # templates raise errors of their own making
         return False
-    return bos is not None and list(api.tokenizer(prompt).input_ids[:2]) == [bos, bos]
+    return list(api.tokenizer(prompt).input_ids[:2]) == [bos, bos]
 
 
 def _trained_ends(folder: Path) -> list[int]:
