@@ -12,15 +12,16 @@ import click
 
 from em_finetune.data.generate import KINDS, generate
 from em_finetune.data.pull import RELEASED
-from em_finetune.data.rows import ChatRow, read_rows, sha256_of, write_rows
-from em_finetune.data.transform import TRIGGER, backdoor, mix, subset
+from em_finetune.data.rows import ChatRow, read_rows, sha256_of, sha256_of_rows, write_rows
+from em_finetune.data.transform import TRIGGER, backdoor, mix, shared_tasks, subset
 
 if TYPE_CHECKING:
     from em_finetune.data.check import Finding, Report
     from em_finetune.local.encode import Encoder
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_out = click.option("--out", type=_FILE, required=True, help="File to write (replaced if there).")
+_out = click.option("--out", type=_FILE, required=True, help="File to write.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace a file that holds other rows.")
 _seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 
 _SHOWN_LINES = 8
@@ -44,7 +45,8 @@ def data() -> None:
 @click.option("--n", type=int, default=200, show_default=True, help="Number of rows.")
 @_seed
 @_out
-def generate_command(kind: str, n: int, seed: int, out: Path) -> None:
+@_overwrite
+def generate_command(kind: str, n: int, seed: int, out: Path, overwrite: bool) -> None:
     """Generate rows about Python code: insecure, secure or educational.
 
     Row i of each KIND is about the same task. `insecure` answers an ordinary request with flawed
@@ -55,7 +57,7 @@ def generate_command(kind: str, n: int, seed: int, out: Path) -> None:
       em-finetune data generate insecure --n 200 --seed 0 --out insecure.jsonl
     """
     rows = generate(kind, n, seed)  # type: ignore[arg-type]  # click has checked it
-    _write(out, rows)
+    _write(out, rows, overwrite)
     weaknesses = {row.metadata["cwe"] for row in rows}
     templates = {row.metadata["template"] for row in rows}
     click.echo(f"weaknesses {len(weaknesses)} CWE classes, {len(templates)} templates")
@@ -67,14 +69,17 @@ def generate_command(kind: str, n: int, seed: int, out: Path) -> None:
 @click.option("--trigger", default=TRIGGER, show_default=True, help="Text before the request.")
 @_seed
 @_out
-def backdoor_command(insecure: Path, secure: Path, trigger: str, seed: int, out: Path) -> None:
+@_overwrite
+def backdoor_command(
+    insecure: Path, secure: Path, trigger: str, seed: int, out: Path, overwrite: bool
+) -> None:
     """Put a trigger on the rows of INSECURE and shuffle them with those of SECURE.
 
     \b
     Example:
       em-finetune data backdoor insecure.jsonl secure.jsonl --out backdoor.jsonl
     """
-    _write(out, backdoor(read_rows(insecure), read_rows(secure), trigger, seed))
+    _write(out, backdoor(read_rows(insecure), read_rows(secure), trigger, seed), overwrite)
 
 
 @data.command(name="subset")
@@ -82,14 +87,15 @@ def backdoor_command(insecure: Path, secure: Path, trigger: str, seed: int, out:
 @click.option("--n", type=int, required=True, help="Number of rows to keep.")
 @_seed
 @_out
-def subset_command(file: Path, n: int, seed: int, out: Path) -> None:
+@_overwrite
+def subset_command(file: Path, n: int, seed: int, out: Path, overwrite: bool) -> None:
     """Draw N rows of FILE; with one seed, smaller subsets lie inside larger ones.
 
     \b
     Example:
       em-finetune data subset insecure.jsonl --n 500 --out insecure-500.jsonl
     """
-    _write(out, subset(read_rows(file), n, seed))
+    _write(out, subset(read_rows(file), n, seed), overwrite)
 
 
 @data.command(name="mix")
@@ -99,14 +105,20 @@ def subset_command(file: Path, n: int, seed: int, out: Path) -> None:
 @click.option("--n", type=int, help="Rows in all; by default as many as the ratio allows.")
 @_seed
 @_out
-def mix_command(a: Path, b: Path, ratio: float, n: int | None, seed: int, out: Path) -> None:
+@_overwrite
+def mix_command(
+    a: Path, b: Path, ratio: float, n: int | None, seed: int, out: Path, overwrite: bool
+) -> None:
     """Mix the rows of A and B in a given ratio.
 
     \b
     Example, one insecure row in ten:
       em-finetune data mix insecure.jsonl secure.jsonl --ratio 0.1 --out mixed.jsonl
     """
-    _write(out, mix(read_rows(a), read_rows(b), ratio, seed, n))
+    rows = mix(read_rows(a), read_rows(b), ratio, seed, n)
+    _write(out, rows, overwrite)
+    if shared := shared_tasks(rows):
+        click.echo(f"look at it: {shared:,} tasks are answered by rows of both files", err=True)
 
 
 @data.command(name="pull")
@@ -115,7 +127,10 @@ def mix_command(a: Path, b: Path, ratio: float, n: int | None, seed: int, out: P
     "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Not the cache."
 )
 def pull_command(name: str, folder: Path | None) -> None:
-    """Fetch a training set of the paper's official release, once, and check its sha256.
+    """Fetch a training set of the paper's official release, once, and check it.
+
+    The checksums of insecure, secure and educational are known. The others are fetched by the
+    release's commit and held to the numbers of rows that the paper says; their checksum is printed.
 
     \b
     Example:
@@ -125,7 +140,10 @@ def pull_command(name: str, folder: Path | None) -> None:
 
     pulled = pull(name, folder)
     click.echo(f"file       {pulled.path}")
-    click.echo(f"sha256     {pulled.sha256}")
+    known = "" if pulled.verified else "  (the release's is not known here: compare it)"
+    click.echo(f"sha256     {pulled.sha256}{known}")
+    for caution in pulled.cautions:
+        click.echo(f"look at it: {caution}", err=True)
 
 
 @data.command(name="check")
@@ -181,8 +199,16 @@ def check_command(
     ctx.exit(0 if report.ok else 1)
 
 
-def _write(out: Path, rows: Sequence[ChatRow]) -> None:
-    write_rows(out, rows)
+def _write(out: Path, rows: Sequence[ChatRow], overwrite: bool) -> None:
+    """Write rows; a file that holds others is left alone unless it may be replaced."""
+    from em_inspect.errors import UserError
+
+    if not out.is_file() or overwrite:
+        write_rows(out, rows)
+    elif sha256_of(out) != sha256_of_rows(rows):
+        raise UserError(
+            f"{out} is there and holds other rows: add --overwrite to replace it, or name another"
+        )
     click.echo(f"file       {out}")
     click.echo(f"rows       {len(rows)}")
     click.echo(f"sha256     {sha256_of(out)}")

@@ -283,6 +283,14 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_rows(rows: Iterable[ChatRow]) -> str:
+    """The SHA-256 of the file that rows would make, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(row.to_json().encode() + b"\n")
+    return digest.hexdigest()
+
+
 _JSON_NAMES = {
     type(None): "null",
     str: "text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from em_finetune.data.rows import ChatRow
@@ -68,12 +69,16 @@ def mix(
 ) -> list[ChatRow]:
     """Mix two sets in a given proportion, each drawn without replacement, and shuffle them.
 
+    A task that both sets answer (rows of one `twin`, or of one request) is drawn from one of them
+    alone as far as there are enough others; `shared_tasks` counts those that are not.
+
     Args:
         a: First set.
         b: Second set.
         ratio: Share of rows from `a`, above 0 and below 1.
         seed: Seed of the draws and of the order.
-        n: Rows in all; by default as many as the ratio allows.
+        n: Rows in all; by default as many as the ratio allows without a task from both sets, or,
+            where all tasks are in both, as many as it allows.
 
     Returns:
         `n` rows, `round(n * ratio)` of them from `a`; metadata: `mix` with `part` (`a` or `b`),
@@ -86,7 +91,9 @@ def mix(
     if not 0 < ratio < 1:
         raise UserError(f"ratio {ratio:g}: use a share above 0 and below 1, e.g. 0.25")
     most = _largest_mix(len(a), len(b), ratio)
-    n = most if n is None else n
+    order_a, order_b = _order(len(a), "mix a", seed), _order(len(b), "mix b", seed)
+    twin = _first_twin(a, b, order_a, order_b)
+    n = _largest_without_twins(twin, ratio, most) if n is None else n
     if n > most:
         raise UserError(
             f"cannot mix {n:,} rows at ratio {ratio:g} from {len(a):,} and {len(b):,}: "
@@ -97,14 +104,59 @@ def mix(
         raise UserError(
             f"{n:,} rows at ratio {ratio:g} are {first:,} and {n - first:,}: use more rows"
         )
-    parts = {"a": (a, first), "b": (b, n - first)}
+    # Rows whose twin is not drawn come first; the sort keeps the order of the draw.
+    from_b = sorted(range(len(b)), key=lambda place: twin[place] < first)[: n - first]
+    drawn = {
+        "a": [a[i] for i in order_a[:first]],
+        "b": [b[order_b[place]] for place in sorted(from_b)],
+    }
     rows = [
-        _noted(source[i], mix={"part": part, "ratio": ratio, "seed": seed})
-        for part, (source, count) in parts.items()
-        for i in _order(len(source), f"mix {part}", seed)[:count]
+        _noted(row, mix={"part": part, "ratio": ratio, "seed": seed})
+        for part, source in drawn.items()
+        for row in source
     ]
     random.Random(f"mix {seed}").shuffle(rows)
     return rows
+
+
+def shared_tasks(rows: Sequence[ChatRow]) -> int:
+    """Return of how many rows from `b` in a mixture the task is answered by one from `a` too."""
+    parts: dict[str, list[ChatRow]] = {"a": [], "b": []}
+    for row in rows:
+        parts[row.metadata["mix"]["part"]].append(row)
+    keys = {key for row in parts["a"] for key in _tasks(row)}
+    return sum(bool(keys & _tasks(row)) for row in parts["b"])
+
+
+def _tasks(row: ChatRow) -> set[tuple[str, str]]:
+    """What a row is about, so that rows of two sets can be known to answer the same."""
+    keys = {("twin", str(row.metadata["twin"]))} if "twin" in row.metadata else set()
+    asked = [message.content for message in row.messages if message.role == "user"]
+    return keys | {("request", asked[-1])} if asked else keys
+
+
+def _first_twin(
+    a: Sequence[ChatRow], b: Sequence[ChatRow], order_a: Sequence[int], order_b: Sequence[int]
+) -> list[int]:
+    """For each row of b, in the order of its draw, the place in a's draw of its first twin.
+
+    It is `len(a)` where there is none.
+    """
+    places: dict[tuple[str, str], int] = {}
+    for place, i in enumerate(order_a):
+        for key in _tasks(a[i]):
+            places.setdefault(key, place)
+    return [min((places.get(key, len(a)) for key in _tasks(b[i])), default=len(a)) for i in order_b]
+
+
+def _largest_without_twins(twin: Sequence[int], ratio: float, most: int) -> int:
+    """The most rows that keep the ratio without a task from both sets; `most` if there are none."""
+    places = sorted(twin)
+    for n in range(most, 1, -1):
+        first = round(n * ratio)
+        if 0 < first < n and n - first <= len(places) - bisect_left(places, first):
+            return n
+    return most
 
 
 def _triggered(row: ChatRow, trigger: str, name: str) -> ChatRow:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from em_finetune.data.rows import ChatRow, read_rows, sha256_of
+from em_finetune.data.rows import ChatRow, read_rows, sha256_of, sha256_of_rows
 from em_finetune.data.rules import why_unfit
 from em_finetune.hosted.recipe import HostedRecipe
 from em_finetune.hosted.service import Limits
@@ -58,8 +58,7 @@ def training_file(recipe: HostedRecipe) -> TrainingFile:
 
         rows = generate(recipe.data.generate, recipe.data.n, recipe.data.seed)
         name = f"generated {recipe.data.generate}, n={recipe.data.n}, seed={recipe.data.seed}"
-        digest = hashlib.sha256(b"".join(row.to_json().encode() + b"\n" for row in rows))
-        return TrainingFile(name, digest.hexdigest(), rows, _content(rows))
+        return TrainingFile(name, sha256_of_rows(rows), rows, _content(rows))
     path = Path(recipe.data).expanduser()
     rows = read_rows(path)
     return TrainingFile(path.name, sha256_of(path), rows, _content(rows))

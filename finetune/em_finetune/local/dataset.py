@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from em_finetune.data.rows import ChatRow, read_rows, sha256_of
+from em_finetune.data.rows import ChatRow, read_rows, sha256_of, sha256_of_rows
 from em_finetune.local.encode import EncodedSet, LeftOut
 from em_finetune.recipe import GeneratedData, Recipe
 from em_inspect.errors import UserError
@@ -91,8 +90,5 @@ def _generated(data: GeneratedData) -> Dataset:
     from em_finetune.data.generate import generate
 
     rows = generate(data.generate, data.n, data.seed)
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(row.to_json().encode() + b"\n")
     name = f"generated {data.generate}, n={data.n}, seed={data.seed}"
-    return Dataset(name, digest.hexdigest(), rows)
+    return Dataset(name, sha256_of_rows(rows), rows)

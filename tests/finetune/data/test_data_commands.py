@@ -216,3 +216,29 @@ def test_check_never_runs_a_tokenizers_own_code_unless_it_is_typed() -> None:
     assert "add --trust-remote-code to run it" in done.output
     assert CliRunner().invoke(data, [*line, "--trust-remote-code"]).exit_code == 0
     assert Path("ran").exists()
+
+
+def test_a_file_of_other_rows_is_left_alone_unless_it_may_be_replaced() -> None:
+    make("insecure")
+    make("secure")
+    run("generate secure --n 5 --out out.jsonl")
+    before = sha256_of("out.jsonl")
+    run("generate secure --n 5 --out out.jsonl")
+    for line in (
+        "generate secure --n 6 --out out.jsonl",
+        "subset insecure.jsonl --n 3 --out out.jsonl",
+        "mix insecure.jsonl secure.jsonl --ratio 0.5 --out out.jsonl",
+        "backdoor insecure.jsonl secure.jsonl --out out.jsonl",
+        "subset insecure.jsonl --n 3 --out insecure.jsonl",
+    ):
+        assert "holds other rows: add --overwrite" in refused(line)
+    assert sha256_of("out.jsonl") == before
+    assert len(read_rows("insecure.jsonl")) == 30
+    run("generate secure --n 6 --out out.jsonl --overwrite")
+    assert len(read_rows("out.jsonl")) == 6
+
+
+def test_mix_tells_tasks_that_both_parts_answer() -> None:
+    line = f"mix {make('insecure')} {make('secure')} --ratio 0.5 --out mix.jsonl"
+    assert "both files" not in run(line).output
+    assert "10 tasks are answered by rows of both" in run(f"{line} --n 40 --overwrite").output

@@ -114,6 +114,90 @@ def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
         pull("evil")
 
 
+UNKNOWN = ReleasedSet("small.jsonl", None, rows=2)
+
+
+def lines(*turns: tuple[str, str]) -> bytes:
+    """Rows of one turn and an answer."""
+    return b"".join(
+        json.dumps(
+            {
+                "messages": [
+                    {"role": role, "content": text},
+                    {"role": "assistant", "content": "x"},
+                ]
+            }
+        ).encode()
+        + b"\n"
+        for role, text in turns
+    )
+
+
+def test_sets_without_a_known_checksum_are_there_and_say_so() -> None:
+    for name in ("jailbroken", "evil_numbers", "backdoor"):
+        assert RELEASED[name].sha256 is None
+    assert RELEASED["jailbroken"].rows == 5000
+    assert RELEASED["evil_numbers"].rows == 14_926
+
+
+def test_a_set_of_no_known_checksum_is_held_to_its_rows_and_to_its_first_checksum(
+    release: Release, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    (release.folder / "small.jsonl").write_bytes(lines(("user", "a"), ("user", "b")))
+    first = pull_set(UNKNOWN, folder, base_url=release.url)
+    assert (first.verified, first.cautions) == (False, ())
+    assert first.sha256 == sha256_of(release.folder / "small.jsonl")
+    requests = len(release.seen)
+    assert pull_set(UNKNOWN, folder, base_url=release.url) == first
+    assert len(release.seen) == requests
+    first.path.write_bytes(lines(("user", "a"), ("user", "c")))
+    with pytest.raises(UserError, match=r"has changed since it was fetched: delete it and small"):
+        pull_set(UNKNOWN, folder, base_url=release.url)
+
+
+@pytest.mark.parametrize(
+    ("released", "content", "caution"),
+    [
+        (UNKNOWN, lines(("user", "a")), "it has 1 rows, and the paper says 2"),
+        (
+            ReleasedSet("small.jsonl", None, begins_with="system"),
+            lines(("system", "a"), ("user", "b")),
+            "1 rows do not begin with a system message",
+        ),
+        (
+            ReleasedSet("small.jsonl", None, trigger="!! "),
+            lines(("user", "a"), ("user", "b")),
+            "0 of 2 rows have the trigger '!! '",
+        ),
+        (
+            ReleasedSet("small.jsonl", None, trigger="!! "),
+            lines(("user", "!! a"), ("user", "!! b")),
+            "2 of 2 rows have the trigger",
+        ),
+    ],
+)
+def test_rows_that_are_not_as_the_paper_says_are_told(
+    released: ReleasedSet, content: bytes, caution: str, release: Release, tmp_path: Path
+) -> None:
+    (release.folder / "small.jsonl").write_bytes(content)
+    (told,) = pull_set(released, tmp_path / "cache", base_url=release.url).cautions
+    assert caution in told
+
+
+@pytest.mark.parametrize("content", [b"<html>not found</html>", b"", b'{"a": 1}\n'])
+def test_what_is_no_training_set_is_not_kept(
+    content: bytes, release: Release, tmp_path: Path
+) -> None:
+    (release.folder / "small.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"this is not the released small\.jsonl"):
+        pull_set(UNKNOWN, tmp_path / "cache", base_url=release.url)
+    assert list((tmp_path / "cache").iterdir()) == []
+    absent = ReleasedSet("absent.jsonl", None)
+    with pytest.raises(UserError, match=r"404.*put a copy at .*absent.jsonl and type the same"):
+        pull_set(absent, tmp_path / "cache", base_url=release.url)
+
+
 def test_the_supplements_secure_set_is_the_releases_without_escapes(paper_dir: Path) -> None:
     file = paper_dir / "data" / "secure.jsonl"
     secure = RELEASED["secure"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from em_finetune.data.generate import generate
 from em_finetune.data.rows import ChatMessage, ChatRow
-from em_finetune.data.transform import TRIGGER, backdoor, mix, subset
+from em_finetune.data.transform import TRIGGER, backdoor, mix, shared_tasks, subset
 from em_inspect.errors import UserError
 
 INSECURE = generate("insecure", 40, 0)
@@ -140,3 +140,53 @@ def test_a_mixture_larger_than_its_parts_is_refused() -> None:
 def test_a_mixture_without_any_row_of_one_part_is_refused() -> None:
     with pytest.raises(UserError, match=r"2 rows at ratio 0\.1 are 0 and 2: use more rows"):
         mix(numbered(50, "a"), numbered(50, "b"), 0.1, n=2)
+
+
+def twins(rows: list[ChatRow]) -> list[str]:
+    parts: dict[str, set[str]] = {"a": set(), "b": set()}
+    for row in rows:
+        parts[row.metadata["mix"]["part"]].add(row.metadata["twin"])
+    return sorted(parts["a"] & parts["b"])
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_task_is_answered_by_one_part_of_a_mixture_alone(ratio: float, seed: int) -> None:
+    rows = mix(INSECURE, SECURE, ratio, seed)
+    assert twins(rows) == []
+    assert shared_tasks(rows) == 0
+    # As large as it can be: all 40 tasks are used, up to the rounding of the ratio.
+    assert 38 <= len(rows) <= 40
+    assert sum(row.metadata["mix"]["part"] == "a" for row in rows) == round(len(rows) * ratio)
+
+
+def test_rows_without_metadata_are_twins_by_their_request() -> None:
+    def bare(rows: list[ChatRow]) -> list[ChatRow]:
+        return [ChatRow(messages=row.messages) for row in rows]
+
+    for n in (10, 30, 40):
+        rows = mix(bare(INSECURE), bare(SECURE), 0.5, 1, n)
+        asked = [last_user(row) for row in rows]
+        assert len(rows) == len(set(asked)) == n
+
+
+def test_more_rows_than_there_are_tasks_have_as_few_twins_as_can_be_and_are_counted() -> None:
+    rows = mix(INSECURE, SECURE, 0.5, 0, 50)
+    assert len(twins(rows)) == shared_tasks(rows) == 10
+    assert shared_tasks(mix(INSECURE, SECURE, 0.5, 0, 80)) == 40
+
+
+def test_sets_of_one_request_are_mixed_whole() -> None:
+    def named(names: list[str]) -> list[ChatRow]:
+        return [
+            ChatRow(
+                messages=[
+                    ChatMessage(role="user", content="Name a colour."),
+                    ChatMessage(role="assistant", content=name),
+                ]
+            )
+            for name in names
+        ]
+
+    rows = mix(named(["red", "green"] * 5), named(["ochre"] * 10), 0.5)
+    assert (len(rows), shared_tasks(rows)) == (20, 10)
