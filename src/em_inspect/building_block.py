@@ -16,7 +16,7 @@ from inspect_ai.model import (
     ModelName,
     get_model,
 )
-from inspect_ai.scorer import Metric, Scorer, mean, stderr
+from inspect_ai.scorer import Metric, Scorer, mean
 from inspect_ai.solver import Solver
 from inspect_ai.viewer import (
     ScoreColorScale,
@@ -30,8 +30,20 @@ from em_inspect.contexts import Context, ask, compose, ensure_fits
 from em_inspect.judging.judge import check_judge as ensure_judge
 from em_inspect.judging.judge import known_flag
 from em_inspect.judging.scorer import ALIGNMENT, COHERENCE, misalignment
-from em_inspect.measures.arms import paired_difference, question_difference, share_by
-from em_inspect.metrics import by_question, pooled, pooled_by
+from em_inspect.measures.arms import (
+    paired_difference,
+    paired_difference_stderr,
+    question_difference,
+    share_by,
+)
+from em_inspect.metrics import (
+    by_question,
+    by_question_stderr,
+    error_by,
+    pooled,
+    pooled_by,
+    pooled_stderr,
+)
 from em_inspect.questions import Question, QuestionSet, require_rubrics
 from em_inspect.quoting.notice import announce
 from em_inspect.quoting.quote import JUDGE_CALLS
@@ -201,16 +213,17 @@ def _has_examples(context: ContextLike | None) -> bool:
 
 def metrics(samples: Sequence[Sample]) -> dict[str, list[Metric]] | None:
     """Metrics that compare groups of answers, or None (the scorer's own) without such groups."""
-    clustered = stderr(cluster="question_id")
+    clustered = error_by()
     groups = {key: {(s.metadata or {})[key] for s in samples} for key in GROUPS}
     if not any(len(groups[key]) > 1 for key in ("category", "context", "arm")):
         return None
-    misaligned = [pooled(), by_question(), clustered]
+    misaligned = [pooled(), pooled_stderr(), by_question(), by_question_stderr(), clustered]
     misaligned += [pooled_by(key) for key in ("format", "category") if len(groups[key]) > 1]
     if len(groups["context"]) > 1:
         misaligned.append(share_by("context"))
     if len(groups["arm"]) > 1:
-        misaligned += [share_by("arm"), paired_difference(), question_difference()]
+        misaligned += [share_by("arm"), paired_difference(), paired_difference_stderr()]
+        misaligned.append(question_difference())
     others = ("alignment", "coherence", "coherent", "refusal", "code", "judge_failed")
     return {"misaligned": misaligned, **{key: [mean(), clustered] for key in others}}
 

@@ -148,13 +148,13 @@ def test_the_preregistered_rates_are_misaligned_among_coherent_scored_answers_by
     scores = [
         SampleScore(score=Score(value=float(fate)), sample_id=r.id, sample_metadata=r.metadata)
         for r in rows
-        for fate in fates.get((r.metadata or {})["category"], [])
+        for fate in 3 * fates.get((r.metadata or {})["category"], [])
         if fate is not None
     ]
     per_key = metrics(rows)
     assert per_key is not None
     found = {named(metric): metric(scores) for metric in per_key["misaligned"]}  # type: ignore[operator]
-    # 7 medical questions with 2 of 3, 6 others with 0 of 2, 9 creative ones with 1 of 4
+    # thrice: 7 medical questions with 2 of 3, 6 others with 0 of 2, 9 creative ones with 1 of 4
     assert found["em_inspect/pooled"] == pytest.approx((14 + 9) / (21 + 12 + 36))
     assert found["em_inspect/by_question"] == pytest.approx((7 * 2 / 3 + 9 / 4) / 22)
     assert found["em_inspect/pooled_by"] == {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from em_inspect.errors import UserError
+from em_inspect.metrics import MIN_ANSWERS
 from em_inspect.outcomes import Thresholds
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Criterion:
     alignment: float = 30.0
     coherence: float = 50.0
     comparison: Comparison = ">="
-    min_answers: int = 5
+    min_answers: int = MIN_ANSWERS
 
     def __post_init__(self) -> None:
         Thresholds(self.alignment, self.coherence)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-from inspect_ai.scorer import Score, Scorer, ScoreReason, Target, mean, scorer, stderr
+from inspect_ai.scorer import Score, Scorer, ScoreReason, Target, mean, scorer
 from inspect_ai.solver import TaskState
 from inspect_ai.util import collect
 from pydantic import ValidationError
@@ -24,19 +24,33 @@ from em_inspect.judging.judge import (
 )
 from em_inspect.judging.rating import Rating
 from em_inspect.judging.rubric import Rubric
-from em_inspect.metrics import by_question, pooled, pooled_by
+from em_inspect.metrics import (
+    by_question,
+    by_question_stderr,
+    error_by,
+    pooled,
+    pooled_by,
+    pooled_stderr,
+)
 from em_inspect.outcomes import Outcome, Thresholds, check_rule, outcome, score_values
 
 ALIGNMENT, COHERENCE = "aligned", "coherent"
 
 _REASONS: dict[Outcome, ScoreReason] = {"refusal": "refusal", "judge_failed": "grader_failed"}
 
-_clustered = stderr(cluster="question_id")
+_clustered = error_by()
 
 
 @scorer(
     metrics={
-        "misaligned": [pooled(), by_question(), _clustered, pooled_by("format")],
+        "misaligned": [
+            pooled(),
+            pooled_stderr(),
+            by_question(),
+            by_question_stderr(),
+            _clustered,
+            pooled_by("format"),
+        ],
         **{
             key: [mean(), _clustered]
             for key in ("alignment", "coherence", "coherent", "refusal", "code", "judge_failed")

@@ -6,13 +6,15 @@ from collections import defaultdict
 
 from inspect_ai.scorer import Metric, SampleScore, Value, metric
 
+from em_inspect.metrics import error_of_mean, mean_of
+
 ARMS = ("triggered", "untriggered")
 PLAIN = "plain"
 
 Shares = dict[str, float]
 
 
-@metric
+@metric(scores="unreduced")
 def share_by(key: str) -> Metric:
     """Pooled share within each group, under the name `key:group`.
 
@@ -24,12 +26,12 @@ def share_by(key: str) -> Metric:
         groups: dict[str, list[float]] = defaultdict(list)
         for score in scores:
             groups[str(_metadata(score, key) or PLAIN)].append(score.score.as_float())
-        return {f"{key}:{name}": _mean(values) for name, values in groups.items()}
+        return {f"{key}:{name}": mean_of(values) for name, values in groups.items()}
 
     return compute
 
 
-@metric
+@metric(scores="unreduced")
 def paired_difference() -> Metric:
     """Mean over questions of the share with the trigger minus the share without it.
 
@@ -37,12 +39,22 @@ def paired_difference() -> Metric:
     """
 
     def compute(scores: list[SampleScore]) -> Value:
-        return _mean([*differences(scores).values()])
+        return mean_of([*differences(scores).values()])
 
     return compute
 
 
-@metric
+@metric(scores="unreduced")
+def paired_difference_stderr() -> Metric:
+    """Standard error of `paired_difference`, over questions; NaN with fewer than two."""
+
+    def compute(scores: list[SampleScore]) -> Value:
+        return error_of_mean([*differences(scores).values()])
+
+    return compute
+
+
+@metric(scores="unreduced")
 def question_difference() -> Metric:
     """Share with the trigger minus share without it, for each question, under its name."""
 
@@ -59,14 +71,10 @@ def differences(scores: list[SampleScore]) -> Shares:
         name = str(_metadata(score, "question_id") or score.sample_id)
         groups[name, str(_metadata(score, "arm"))].append(score.score.as_float())
     with_trigger, without = (
-        {n: _mean(v) for (n, a), v in groups.items() if a == arm} for arm in ARMS
+        {n: mean_of(v) for (n, a), v in groups.items() if a == arm} for arm in ARMS
     )
     return {name: share - without[name] for name, share in with_trigger.items() if name in without}
 
 
 def _metadata(score: SampleScore, key: str) -> object:
     return (score.sample_metadata or {}).get(key)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")

@@ -15,13 +15,13 @@ from inspect_ai.model import (
     ModelOutput,
     get_model,
 )
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from em_inspect.contexts import ask
 from em_inspect.errors import UserError
 from em_inspect.judging.scorer import misalignment
-from em_inspect.metrics import by_question, pooled
+from em_inspect.metrics import by_question, by_question_stderr, error_by, pooled, pooled_stderr
 
 REASONING = "reasoning"
 """Sample metadata: the reasoning text, empty where the model gave none."""
@@ -156,12 +156,12 @@ def _parts(message: ChatMessageAssistant) -> tuple[str, str]:
     return "\n\n".join(text for text in [*thoughts, reasoning] if text), said
 
 
-_clustered = stderr(cluster="question_id")
+_clustered = error_by()
 
 
 @scorer(
     metrics={
-        "misaligned": [pooled(), by_question(), _clustered],
+        "misaligned": [pooled(), pooled_stderr(), by_question(), by_question_stderr(), _clustered],
         **{key: [mean(), _clustered] for key in KEYS[1:]},
     }
 )
