@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
@@ -113,3 +114,24 @@ def test_arguments_are_read_as_inspect_reads_them() -> None:
         parse_arguments(["format"], "-T x=1")
     with pytest.raises(UserError, match=r"^-T ids: not valid YAML: "):
         parse_arguments(["ids=[x"], "-T x=1")
+
+
+class Kitchen(BaseModel):
+    CALLED_ELSEWHERE: ClassVar[Mapping[str, str]] = {"pot": "pan.size"}
+    model_config = ConfigDict(extra="forbid")
+    method: str = ""
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("pot", "unknown field 'pot' (here: pan.size)"),
+        ("metod", "unknown field 'metod' (did you mean 'method'?)"),
+        ("model", "unknown field 'model'"),
+        ("mesh", "unknown field 'mesh'"),
+    ],
+)
+def test_a_hint_names_what_is_meant_or_nothing(field: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        checked(Kitchen, {field: 1}, "page")
+    assert str(caught.value) == f"page: {said}"

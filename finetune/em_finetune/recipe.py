@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -108,6 +108,54 @@ Data = Annotated[
 
 class Recipe(BaseModel):
     """Everything that decides a fine-tune. Defaults are the paper's open-model settings."""
+
+    CALLED_ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "model": "base",
+        "model_name": "base",
+        "model_name_or_path": "base",
+        "base_model": "base",
+        "model_id": "base",
+        "training_file": "data",
+        "train_file": "data",
+        "dataset": "data",
+        "datasets": "data",
+        "dataset_name": "data",
+        "lr": "learning_rate",
+        "lr_scheduler_type": "schedule",
+        "scheduler": "schedule",
+        "r": "lora.rank",
+        "rank": "lora.rank",
+        "lora_r": "lora.rank",
+        "lora_rank": "lora.rank",
+        "alpha": "lora.alpha",
+        "lora_alpha": "lora.alpha",
+        "lora_dropout": "lora.dropout",
+        "use_rslora": "lora.rslora",
+        "target_modules": "lora.target_modules",
+        "lora_target_modules": "lora.target_modules",
+        "layers_to_transform": "lora.layers",
+        "layers": "lora.layers",
+        "num_train_epochs": "epochs",
+        "num_epochs": "epochs",
+        "n_epochs": "epochs",
+        "per_device_train_batch_size": "batch_size, of all devices and accumulated steps",
+        "gradient_accumulation_steps": "batch_size, of all devices and accumulated steps",
+        "micro_batch_size": "micro_tokens, and batch_size of all rows of a step",
+        "max_seq_length": "max_length",
+        "max_seq_len": "max_length",
+        "sequence_len": "max_length",
+        "optim": "optimizer",
+        "warmup": "warmup_steps",
+        "save_steps": "save_every",
+        "load_in_4bit": "quantization: 4bit",
+        "fp16": "dtype",
+        "bf16": "dtype",
+        "torch_dtype": "dtype",
+        "merge_before_push": "merge",
+        "output_dir": "the option --out",
+        "seeds": "the option --seeds",
+        "kl_weight": "narrow.weight",
+    }
 
     model_config = _STRICT
 

@@ -119,7 +119,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     path, page = _place(model, fault["loc"])
     if fault["type"] == "extra_forbidden":
         wrong = str(fault["loc"][-1])
-        near = did_you_mean(wrong, page.model_fields if page else ())
+        near = _called_here(wrong, page) or did_you_mean(wrong, page.model_fields if page else ())
         return f"unknown field '{'.'.join([*path, wrong])}'{near}"
     if fault["type"] == "missing":
         return f"field '{'.'.join(path)}' is missing"
@@ -130,7 +130,13 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
     return f"field '{'.'.join(path)}': {said[0].lower()}{said[1:]}, not {shown}"
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def _called_here(name: str, page: type[BaseModel] | None) -> str:
+    """What another tool's field is called here, if the page's `CALLED_ELSEWHERE` knows it."""
+    known: Mapping[str, str] = getattr(page, "CALLED_ELSEWHERE", {})
+    return f" (here: {known[name]})" if name in known else ""
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.66) -> str:
     """Return ` (did you mean 'x'?)` for the nearest known name, or nothing where none is near.
 
     Args:

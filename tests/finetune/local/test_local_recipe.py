@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from em_finetune.recipe import GeneratedData, Recipe, load_recipe, packaged_recipes
+from em_finetune.recipe import (
+    GeneratedData,
+    Lora,
+    Narrow,
+    Recipe,
+    load_recipe,
+    packaged_recipes,
+)
 from em_inspect.errors import UserError
 
 MINIMAL = "name: mine\nbase: smollm2\ngroup: insecure\n"
@@ -124,3 +131,34 @@ def test_recipes_for_a_gpu_say_bfloat16_and_those_for_any_machine_leave_it_to_th
     dtypes = {name: recipe.dtype for name, recipe in packaged_recipes().items()}
     assert dtypes.pop("demo") == "auto"
     assert set(dtypes.values()) == {"bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("field", "here"),
+    [
+        ("model", "base"),
+        ("training_file", "data"),
+        ("lr", "learning_rate"),
+        ("r", "lora.rank"),
+        ("lora_alpha", "lora.alpha"),
+        ("max_seq_length", "max_length"),
+        ("load_in_4bit", "quantization: 4bit"),
+    ],
+)
+def test_other_tools_fields_are_told_by_their_names_here(
+    field: str, here: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "theirs.json"
+    page.write_text(f'{{"name": "a", "base": "b", "group": "c", "{field}": 1}}')
+    with pytest.raises(UserError) as caught:
+        load_recipe(tmp_path / "theirs.json")
+    assert str(caught.value) == f"{page}: unknown field '{field}' (here: {here})"
+
+
+def test_every_name_of_another_tool_leads_to_a_field_or_an_option() -> None:
+    for here in Recipe.CALLED_ELSEWHERE.values():
+        field = here.partition(",")[0].partition(":")[0]
+        top, _, inner = field.partition(".")
+        assert here.startswith("the option --") or top in Recipe.model_fields
+        if inner:
+            assert inner in {**Lora.model_fields, **Narrow.model_fields}
