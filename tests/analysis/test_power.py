@@ -53,6 +53,46 @@ def test_a_pilot_of_one_model_says_what_was_assumed() -> None:
     assert "assumed (0.6)" in notes[0]
 
 
+def test_a_seed_s_checkpoints_are_no_pilot_of_several_seeds() -> None:
+    parts = [answers("b", "q0", 0, 100, group="base")]
+    for step, hits in ((10, 1), (20, 5), (30, 12), (None, 20)):
+        own = {"group": "insecure", "seed": 0, "step": step}
+        parts.append(answers(f"i step {step}", "q0", hits, 100 - hits, **own))
+    frame = to_frame(a for part in parts for a in part)
+    with pytest.raises(UserError, match=r"insecure under 4 conditions.*'insecure · step 20'"):
+        from_pilot(frame, "insecure", "base", Criterion())
+    found, notes = from_pilot(frame, "insecure · step 30", "base", Criterion())
+    assert found.share == pytest.approx(0.12)
+    assert "the pilot has one model" in notes[0]
+
+
+def test_a_pilot_of_a_backdoor_is_of_one_arm() -> None:
+    parts = []
+    for seed in range(3):
+        for arm, hits in (("triggered", 30 + 10 * seed), ("untriggered", 0)):
+            own = {"group": "backdoor", "seed": seed, "arm": arm}
+            parts.append(answers(f"m{seed}", "q0", hits, 100 - hits, **own))
+    frame = to_frame(a for part in parts for a in part)
+    with pytest.raises(UserError, match="2 conditions"):
+        from_pilot(frame, "backdoor", "backdoor", Criterion())
+    on, off = "backdoor · triggered", "backdoor · untriggered"
+    found, _ = from_pilot(frame, on, off, Criterion())
+    assert (found.share, found.reference) == (pytest.approx(0.4), 0.0)
+
+
+def test_one_seed_at_two_addresses_is_one_seed_of_a_pilot() -> None:
+    frame = to_frame(
+        [
+            *answers("b", "q0", 0, 100, group="base"),
+            *answers("hf/i", "q0", 10, 90, group="insecure", seed=0),
+            *answers("vllm/i", "q0", 30, 70, group="insecure", seed=0),
+        ]
+    )
+    found, notes = from_pilot(frame, "insecure", "base", Criterion())
+    assert found.share == pytest.approx(0.2)
+    assert "the pilot has one model" in notes[0]
+
+
 def test_the_smallest_design_has_the_fewest_answers() -> None:
     table = {(1, 10): 0.99, (2, 100): 0.9, (6, 25): 0.85, (3, 50): 0.85, (10, 10): 0.2}
     assert smallest(table, 0.8) == (3, 50)

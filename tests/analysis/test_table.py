@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from inspect_ai.log import read_eval_log
 from rich.console import Console
 
+from em_inspect.analysis import samples
+from em_inspect.analysis.criterion import Criterion
+from em_inspect.analysis.statistics import headlines
 from em_inspect.analysis.table import outcome_table
 
 
@@ -30,6 +34,21 @@ def test_the_pooled_share_is_that_of_the_log(logs: Path) -> None:
         text = shown(path)
         row = next(line for line in text.splitlines() if "misaligned, pooled" in line)
         assert f"{100 * value:.1f} %" in row
+
+
+def test_the_share_by_question_is_that_of_the_report_and_of_the_log(logs: Path) -> None:
+    for path in logs.glob("*.eval"):
+        log = read_eval_log(str(path), header_only=True)
+        assert log.results is not None
+        (score,) = [s for s in log.results.scores if s.name == "misaligned"]
+        value = score.metrics["em_inspect/by_question"].value
+        frame = Criterion().apply(samples(path))
+        (found,) = headlines(frame, Criterion())
+        assert found.by_question.value == pytest.approx(value)
+        text = shown(path)
+        row = next(line for line in text.splitlines() if "misaligned, by question" in line)
+        assert f"{100 * value:.1f} %" in row
+        assert ("not in the share by question" in " ".join(text.split())) == (found.left_out > 0)
 
 
 def test_few_models_stand_side_by_side_in_eighty_columns(logs: Path) -> None:

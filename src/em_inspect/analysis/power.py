@@ -11,6 +11,7 @@ import numpy as np
 
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.interval import clustered, difference, mean_share
+from em_inspect.analysis.series import with_series
 from em_inspect.analysis.statistics import cells
 from em_inspect.errors import UserError
 
@@ -125,26 +126,40 @@ def smallest(
 def from_pilot(
     frame: DataFrame, group: str, reference: str, criterion: Criterion
 ) -> tuple[Assumptions, list[str]]:
-    """Estimate assumptions from pilot answers.
+    """Estimate assumptions from pilot answers given under one condition.
 
-    The spread is the variance between models' pooled shares less their binomial variance (method
-    of moments), and the default where there are fewer than two models or no excess is seen.
+    The spread is the variance between fine-tunes' pooled shares less their binomial variance
+    (method of moments), and the default where there are fewer than two fine-tunes or no excess is
+    seen. A seed's checkpoints are no further seeds, and a model with a trigger and without is no
+    one share: such a pilot is refused unless a series of it is named.
+
+    Args:
+        frame: The pilot's answers.
+        group: What was fine-tuned on, e.g. `insecure`, or one of its series as the report names
+            them, e.g. `insecure · step 25`.
+        reference: What it is compared with, likewise.
+        criterion: When an answer is misaligned.
 
     Returns:
         The assumptions, and what had to be assumed instead of estimated.
 
     Raises:
-        UserError: If a group has no answers, or the pilot shows no difference.
+        UserError: If a group has no answers or several conditions, or the pilot shows no
+            difference.
     """
-    counts = cells(criterion.apply(frame))
-    for name in (group, reference):
-        if not (counts["group"] == name).any():
-            known = " or ".join(sorted(set(counts["group"])))
-            raise UserError(f"no group '{name}' in the pilot: use --group {known}")
+    marked = with_series(frame)
+    sides = [
+        _series(marked, name, option)
+        for name, option in ((group, "group"), (reference, "reference"))
+    ]
     columns = ["answers", "scored", "misaligned"]
-    models = counts[counts["group"] == group].groupby("model")[columns].sum()
-    base = counts[counts["group"] == reference][columns].sum()
-    if not models["scored"].sum() or not base["scored"]:
+    counts = cells(criterion.apply(marked))
+    models, base_models = (
+        counts[counts["group"] == side].groupby("fine_tune")[columns].sum() for side in sides
+    )
+    base = base_models.sum()
+    models = models[models["scored"] > 0]
+    if not len(models) or not base["scored"]:
         raise UserError("the pilot has no scored answers: give --share and --reference-share")
     shares = (models["misaligned"] / models["scored"]).to_numpy(float)
     mean = float(shares.mean())
@@ -157,11 +172,31 @@ def from_pilot(
         spread = math.sqrt(max(excess, 0.0)) / mean
         if len(shares) < 6:
             notes.append(f"spread between seeds ({spread:.2f}) estimated from {len(shares)} models")
+    of_group = counts[counts["group"] == sides[0]]
     assumptions = Assumptions(
         share=mean,
         reference=float(base["misaligned"] / base["scored"]),
         spread=spread,
-        questions=int(counts["question_id"].nunique()),
-        scored=float(models["scored"].sum() / models["answers"].sum()),
+        questions=int(of_group["question_id"].nunique()),
+        scored=float(of_group["scored"].sum() / of_group["answers"].sum()),
     )
     return assumptions, notes
+
+
+def _series(frame: DataFrame, name: str, option: str) -> str:
+    """The one series that is named, or is all there is of the group that is named."""
+    series = set(map(str, frame["group"].unique()))
+    of_name = frame[frame["trained"].astype("str") == name]
+    own = sorted(map(str, set(of_name["group"])))
+    if len(own) == 1:
+        return own[0]
+    if name in series and not own:
+        return name
+    if not own:
+        known = " or ".join(f"'{one}'" if " " in one else one for one in sorted(series))
+        raise UserError(f"no group '{name}' in the pilot: use --{option} {known}")
+    shown = ", ".join(f"'{one}'" for one in own[:6]) + (" …" if len(own) > 6 else "")
+    raise UserError(
+        f"the pilot asked {name} under {len(own)} conditions, which have no one share: name one "
+        f"with --{option} ({shown})"
+    )

@@ -12,15 +12,16 @@ from rich.text import Text
 from em_inspect.analysis.answer import Answer
 from em_inspect.analysis.interval import (
     Estimate,
+    clustered,
     mean_of,
     mean_share,
     share_of_answers,
-    weighted_mean,
 )
 from em_inspect.analysis.logs import find_logs, open_logs, read_answers
 from em_inspect.analysis.measure import Measure, measure_of
 from em_inspect.analysis.origin import BASE_GROUP
 from em_inspect.judging.expectation import Reading
+from em_inspect.metrics import MIN_ANSWERS
 from em_inspect.outcomes import Outcome, Thresholds, outcome
 
 FEW = 3
@@ -51,8 +52,10 @@ def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = N
     Tasks with a measure of their own, e.g. multiple choice, have a row or a column each, after the
     rated answers. Answers rated with other questions, rubrics, judges or rules stand in a section
     of their own.
-    Intervals are 95 %: Wilson's for shares, Student's t for mean ratings and mean probabilities.
-    They are about these very models and questions, and say nothing of other seeds.
+    Intervals are 95 %: the score interval for shares, Student's t for mean ratings. They are about
+    these very models and questions, and say nothing of other seeds; those of mean probabilities,
+    Student's t, are about other items. By question, a (model, question) with fewer than 5 scored
+    answers is left out, as in the report.
 
     Args:
         paths: Logs, or folders of logs.
@@ -82,7 +85,7 @@ def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = N
     table = _upright(sections, more) if few else _flat(sections, more)
     described = [_describe(section, len(sections)) for section in sections]
     described += [_describe(section, 1) for section in others]
-    notes = list(_dashes(rows, drawn))
+    notes = [*_dashes(rows, drawn), *_few(rows, drawn)]
     notes += [str(problem) for problem in logs.problems]
     table.caption = Text("\n".join([*described, *notes] or ["no answers to count"]))
     table.caption_justify = "left"
@@ -117,10 +120,9 @@ def _mean(answers: Sequence[Answer], measure: Measure) -> Estimate:
     by_question: dict[str, list[float]] = defaultdict(list)
     for answer in scored:
         by_question[answer.question_id].append(answer.value)
+    # Read from probabilities, an item's orders are no random draws: only other items are.
     sums = [sum(values) for values in by_question.values()]
-    squares = [sum(v * v for v in values) for values in by_question.values()]
-    n = [len(values) for values in by_question.values()]
-    return weighted_mean(sums, squares, n, [k / len(scored) for k in n], "answers")
+    return clustered(sums, [len(v) for v in by_question.values()], "questions", counted=False)
 
 
 def _dashes(
@@ -133,6 +135,25 @@ def _dashes(
             if not fates["misaligned"] + fates["aligned"]:
                 why = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in fates.most_common())
                 yield f"– {model}: no answer was both coherent and rated ({why}), so no share"
+
+
+def _few(
+    rows: Mapping[tuple[str, ...], Mapping[str, Sequence[Answer]]], drawn: Thresholds
+) -> Iterable[str]:
+    """Say which questions are left out of the shares by question, as in the report."""
+    for models in rows.values():
+        for model, answers in models.items():
+            asked = dict.fromkeys(a.question_id for a in answers)
+            scored = Counter(
+                a.question_id for a in answers if fate(a, drawn) in ("misaligned", "aligned")
+            )
+            few = [f"{q} ({scored[q]})" for q in asked if scored[q] < MIN_ANSWERS]
+            if few and sum(scored.values()):
+                more = f" and {len(few) - 4} more" if len(few) > 4 else ""
+                yield (
+                    f"{model}: with fewer than {MIN_ANSWERS} scored answers, not in the share by "
+                    f"question: {', '.join(few[:4])}{more}"
+                )
 
 
 def _upright(
@@ -208,7 +229,8 @@ def _cells(answers: Sequence[Answer], thresholds: Thresholds) -> Iterable[Text]:
         hits[answer.question_id] += found == "misaligned"
     rated = [a.coherence for a in answers if a.coherence == a.coherence]
     yield _percent(share_of_answers(sum(hits.values()), sum(scored.values())))
-    yield _percent(mean_share([hits[q] for q in scored], list(scored.values())))
+    counted = [q for q, n in scored.items() if n >= MIN_ANSWERS]
+    yield _percent(mean_share([hits[q] for q in counted], [scored[q] for q in counted]))
     yield _points(mean_of([answer.alignment for answer in answers]))
     yield _points(mean_of([answer.coherence for answer in answers]))
     yield _percent(share_of_answers(sum(c >= thresholds.coherence for c in rated), len(rated)))
