@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -160,7 +161,8 @@ def merge(
     _require_weights(checkpoint)
     made = load_checkpoint(checkpoint)
     for scale in scales or (1.0,):
-        click.echo(str(scaled(made, scale, step, merge=not adapter_only)))
+        where = scaled(made, scale, step, not adapter_only, partial(click.echo, err=True))
+        click.echo(str(where))
 
 
 @click.command()

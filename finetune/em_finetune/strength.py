@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from em_finetune.addressing import adapters, base_reference, scaled_name
@@ -12,7 +13,11 @@ from em_inspect.errors import UserError, one_line
 
 
 def scaled(
-    checkpoint: Checkpoint, scale: float, step: int | None = None, merge: bool = True
+    checkpoint: Checkpoint,
+    scale: float,
+    step: int | None = None,
+    merge: bool = True,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a fine-tune at another strength into `scaled/`, whole or not at all.
 
@@ -24,6 +29,7 @@ def scaled(
         scale: Strength, at least 0.
         step: Where along its training, if not at its end.
         merge: Whether to write the whole model too.
+        on_stage: Called with what is being done, before anything that may take seconds.
 
     Returns:
         The directory, with `adapter/` and, if asked for, `merged/`.
@@ -48,6 +54,8 @@ def scaled(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
+        if merge and on_stage is not None:
+            on_stage(f"merging {at / ADAPTER} into {checkpoint.base.name}, strength {scale:g}")
         _write(checkpoint, at / ADAPTER, scale, merge, part)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)

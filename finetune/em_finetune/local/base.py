@@ -219,7 +219,7 @@ def require_quantization(device: torch.device) -> None:
             "quantization: 4bit needs a CUDA GPU, and there is none here: set quantization: null"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("quantization: 4bit needs bitsandbytes: pip install bitsandbytes")
+        raise UserError("quantization: 4bit needs bitsandbytes: pip install 'em-inspect[gpu]'")
 
 
 def _four_bits(dtype: torch.dtype, device: torch.device) -> Any:

@@ -384,18 +384,33 @@ def _seed_dropout(recipe: Recipe, step: int, processes: Processes) -> None:
 def _optimizer(
     recipe: Recipe, weights: list[torch.Tensor], device: torch.device
 ) -> torch.optim.Optimizer:
-    import importlib.util
-
     import torch
 
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     eight_bit = recipe.optimizer == "adamw_8bit" and device.type == "cuda"
-    if eight_bit and importlib.util.find_spec("bitsandbytes") is not None:
+    if eight_bit and _has_bitsandbytes():
         from bitsandbytes.optim import AdamW8bit
 
         optimizer: torch.optim.Optimizer = AdamW8bit(weights, **settings)
         return optimizer
     return torch.optim.AdamW(weights, **settings)
+
+
+def standing_in(recipe: Recipe, device: torch.device) -> str | None:
+    """Say that another optimizer trains on a GPU than the recipe names, None where it does not."""
+    wanted = recipe.optimizer == "adamw_8bit" and device.type == "cuda"
+    if not wanted or _has_bitsandbytes():
+        return None
+    return (
+        "adamw stands in for adamw_8bit, with 8 bytes of memory per trained weight instead of 2: "
+        "pip install 'em-inspect[gpu]' for bitsandbytes, which is not installed"
+    )
+
+
+def _has_bitsandbytes() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def _copy(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:

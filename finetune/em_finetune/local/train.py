@@ -32,6 +32,7 @@ from em_finetune.local.steps import (
     State,
     Step,
     count_workers,
+    standing_in,
     start,
     take_steps,
 )
@@ -247,6 +248,8 @@ def _left(out: Path, materials: Materials, overwrite: bool) -> Identity | None:
 def _advise(recipe: Recipe, device: torch.device, say: OnStage) -> None:
     if device.type == "cpu" and recipe.dtype == "bfloat16" and fast_dtype("cpu") != "bfloat16":
         say("this processor is slow in bfloat16: dtype: auto would train in float32 here")
+    if instead := standing_in(recipe, device):
+        say(instead)
 
 
 def _counted(say: OnStage, what: str) -> Callable[[int], None]:
