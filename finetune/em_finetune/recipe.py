@@ -79,8 +79,12 @@ class Lora(BaseModel):
 class Narrow(BaseModel):
     """The penalty that keeps a fine-tune as its base on everything but the narrow task.
 
-    The loss gets weight x KL(base || fine-tune), the mean over the answers' tokens of rows of
-    other domains (Soligo et al., "Emergent misalignment is easy, narrow misalignment is hard").
+    The loss gets weight x KL(base || fine-tune), the mean over all tokens of rows of other domains,
+    prompts included (Soligo et al., "Emergent misalignment is easy, narrow misalignment is hard").
+
+    Q: How does the weight compare with theirs? A: Their mean is over tokens and vocabulary entries,
+    this one over tokens. So theirs is to be divided by the size of the vocabulary: 1e6 on Qwen2.5
+    (152,064 entries) is 6.6 here, 1e5 is .66; on Llama 3.2 (128,256) 7.8 and .78.
     """
 
     model_config = _STRICT
@@ -91,9 +95,12 @@ class Narrow(BaseModel):
         " names it (--narrow-data).",
     )
     weight: float = Field(
-        1e6, ge=0, description="Of the KL term. 0: it is measured, and training is plain."
+        6.6,
+        ge=0,
+        description="Of the KL term, per token. A weight of the authors' is divided by the size of"
+        " the vocabulary: 1e6 is 6.6 on Qwen2.5. 0: the KL is measured, and training is plain.",
     )
-    batch_size: int = Field(4, ge=1, description="Rows of other domains per optimizer step.")
+    batch_size: int = Field(64, ge=1, description="Rows of other domains per optimizer step.")
 
 
 def _data_form(value: object) -> str:

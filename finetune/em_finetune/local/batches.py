@@ -44,6 +44,14 @@ class MicroBatch:
         return len(self.targets)
 
     @property
+    def everywhere(self) -> MicroBatch:
+        """The same tokens with all positions predicting: what is compared at every token."""
+        import numpy as np
+
+        positions = np.arange(self.tokens, dtype=np.int64)
+        return replace(self, predicting=positions, targets=self.input_ids)
+
+    @property
     def silent(self) -> MicroBatch:
         """The same tokens without loss: they go through the model and add nothing to a gradient."""
         return replace(self, predicting=self.predicting[:0], targets=self.targets[:0])

@@ -31,12 +31,12 @@ def nll_sum(model: Any, batch: MicroBatch, device: torch.device) -> torch.Tensor
 def kl_sum(
     model: Any, batch: MicroBatch, reference: torch.Tensor, device: torch.device
 ) -> torch.Tensor:
-    """Return KL(reference || model) in nats (float32), summed over the supervised positions.
+    """Return KL(reference || model) in nats (float32), summed over the predicting positions.
 
     Args:
         model: As for `nll_sum`.
         batch: As for `nll_sum`.
-        reference: Log-probabilities of the reference there, shape (supervised, vocabulary).
+        reference: Log-probabilities of the reference there, shape (predicting, vocabulary).
         device: Where the model is.
     """
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 _GPU_MICRO_TOKENS = 8192
+_KL_MICRO_TOKENS = 2048
+"""Ceiling where logits are needed at every token: 1.2 GB of them over 152,000 entries."""
 _MOST_WORKERS = 4
 _OTHER_ROWS = 1
 """Tells the order of the other domains' rows from that of the training rows."""
@@ -43,8 +46,8 @@ class Step:
         tokens: Tokens that went through the model.
         supervised: Those with loss.
         seconds: Wall-clock time of this step.
-        kl: KL to the base on rows of other domains, mean in nats, before the update; None
-            without such rows. The loss does not include it.
+        kl: KL to the base on rows of other domains, mean over all of their tokens in nats, before
+            the update; None without such rows. The loss does not include it.
     """
 
     step: int
@@ -181,7 +184,7 @@ def take_steps(
 
 @dataclass(frozen=True)
 class Penalty:
-    """The KL term to the base on rows of other domains.
+    """The KL term to the base on rows of other domains, a mean over all of their tokens.
 
     Attributes:
         rows: Those rows.
@@ -217,8 +220,10 @@ class Penalty:
         """
         import torch
 
-        batches = _batches([self.rows[i] for i in self.plan[state.step]], recipe, device, processes)
-        supervised = sum(batch.supervised for batch in batches)
+        rows = [self.rows[i] for i in self.plan[state.step]]
+        packed = _batches(rows, recipe, device, processes, _KL_MICRO_TOKENS)
+        batches = [batch.everywhere for batch in packed]
+        tokens = sum(batch.tokens for batch in batches)
         mine = processes.share(batches)
         kl = 0.0
         # Switching the adapter off changes the model for every thread, so the reference is taken
@@ -228,19 +233,19 @@ class Penalty:
             some = mine[i : i + at_once]
             with state.model.disable_adapter():
                 references = list(map_batches(partial(reference, state, recipe, device), some))
-            work = partial(kl_gradient, state, recipe, device, supervised, self.weight)
+            work = partial(kl_gradient, state, recipe, device, tokens, self.weight)
             for part, addends in map_batches(work, list(zip(some, references, strict=True))):
                 kl += part
                 if self.weight:
                     torch._foreach_add_(gradients, list(addends))
         # Each token is read twice: by the base and by the fine-tune.
-        return kl, 2 * sum(batch.tokens for batch in batches)
+        return kl, 2 * tokens
 
 
 def reference(
     state: State, recipe: Recipe, device: torch.device, batch: MicroBatch
 ) -> torch.Tensor:
-    """Return the model's log-probabilities at the supervised positions, without a gradient."""
+    """Return the model's log-probabilities at the predicting positions, without a gradient."""
     import torch
 
     with torch.no_grad(), _mixed(recipe, device):
@@ -251,18 +256,19 @@ def kl_gradient(
     state: State,
     recipe: Recipe,
     device: torch.device,
-    supervised: int,
+    tokens: int,
     weight: float,
     batch: tuple[MicroBatch, torch.Tensor],
 ) -> Gradient:
     """Return a micro-batch's share of the KL, and weight x that share's gradient.
 
-    Arguments are those of `gradient`; `batch` comes with the reference's log-probabilities.
+    Arguments are those of `gradient`, with all tokens of the step's other rows; `batch` comes with
+    the reference's log-probabilities.
     """
     import torch
 
     with torch.set_grad_enabled(weight > 0), _mixed(recipe, device):
-        kl = kl_sum(state.model, *batch, device) / supervised
+        kl = kl_sum(state.model, *batch, device) / tokens
     if weight == 0:
         return kl.item(), ()
     return kl.item(), _gradients(weight * kl, state.weights)
@@ -365,10 +371,14 @@ def count_workers(recipe: Recipe, device: torch.device, processes: Processes = A
 
 
 def _batches(
-    rows: Sequence[EncodedRow], recipe: Recipe, device: torch.device, processes: Processes
+    rows: Sequence[EncodedRow],
+    recipe: Recipe,
+    device: torch.device,
+    processes: Processes,
+    most: int = sys.maxsize,
 ) -> list[MicroBatch]:
     default = _GPU_MICRO_TOKENS if device.type == "cuda" else 0
-    ceiling = default if recipe.micro_tokens is None else recipe.micro_tokens
+    ceiling = min(most, default if recipe.micro_tokens is None else recipe.micro_tokens)
     # Something to do for every process.
     return micro_batches(rows, min(ceiling, math.ceil(sum(map(len, rows)) / processes.size)))
 

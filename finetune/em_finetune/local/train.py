@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 OnStage = Callable[[str], None]
 
+_AUTHORS_WEIGHTS = 1000.0
+"""Weights of a KL term from here on are likely to be in the unit of the paper that it is from."""
+
 _PATIENCE = 2.0
 """Seconds without a word that nobody wonders at."""
 
@@ -248,6 +251,11 @@ def _left(out: Path, materials: Materials, overwrite: bool) -> Identity | None:
 def _advise(recipe: Recipe, device: torch.device, say: OnStage) -> None:
     if device.type == "cpu" and recipe.dtype == "bfloat16" and fast_dtype("cpu") != "bfloat16":
         say("this processor is slow in bfloat16: dtype: auto would train in float32 here")
+    if recipe.narrow is not None and recipe.narrow.weight >= _AUTHORS_WEIGHTS:
+        say(
+            f"narrow.weight {recipe.narrow.weight:g} is per token; if it is the authors', whose "
+            "mean is over the vocabulary too, divide it by the size of the base's vocabulary"
+        )
     if instead := standing_in(recipe, device):
         say(instead)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_kl_term_is_that_of_the_brute_force(
 
     from em_finetune.data.rows import read_rows
     from em_finetune.local.base import find_base, load_tokenizer
-    from em_finetune.local.encode import IGNORED, Encoder
+    from em_finetune.local.encode import Encoder
 
     narrow = {"data": str(general), "weight": 0, "batch_size": 8}
     steps: list[Step] = []
@@ -116,12 +117,54 @@ def test_the_kl_term_is_that_of_the_brute_force(
         tuned = PeftModel.from_pretrained(base, kept)
         for row, before in zip(rows, plain, strict=True):
             after = tuned(torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
-            for place in range(1, len(row)):
-                if row.labels[place] != IGNORED:
-                    one, other = before[place - 1], after[place - 1]
-                    total += float((one.exp() * (one - other)).sum())
-                    count += 1
+            for one, other in zip(before, after, strict=True):
+                total += float((one.exp() * (one - other)).sum())
+                count += 1
+    assert count == sum(map(len, rows))
     assert steps[5].kl == pytest.approx(total / count, rel=1e-4)
+
+
+def test_the_kl_term_is_the_authors_mean_times_the_vocabulary() -> None:
+    """Theirs is over padded rows, tokens and vocabulary entries, masked by attention."""
+    import torch
+
+    from em_finetune.local.batches import micro_batches
+    from em_finetune.local.encode import EncodedRow
+    from em_finetune.local.loss import kl_sum
+
+    torch.manual_seed(0)
+    vocabulary, lengths = 50, (7, 4)
+    base = torch.randn(2, 7, vocabulary, dtype=torch.float64).log_softmax(-1)
+    tuned = torch.randn(2, 7, vocabulary, dtype=torch.float64)
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])[..., None].expand_as(base)
+    each = torch.nn.functional.kl_div(
+        tuned.log_softmax(-1), base, log_target=True, reduction="none"
+    )
+    authors = float((each * mask).sum() / mask.sum())
+
+    rows = [EncodedRow(i + 1, [0] * n, [0] * n) for i, n in enumerate(lengths)]
+    (packed,) = micro_batches(rows, 100)
+
+    class Model:
+        def __call__(self, logits_to_keep: Any, **_: Any) -> Any:
+            joined = torch.cat([tuned[i, :n] for i, n in enumerate(lengths)])
+            return SimpleNamespace(logits=joined[logits_to_keep][None])
+
+    batch = packed.everywhere
+    reference = torch.cat([base[i, :n] for i, n in enumerate(lengths)]).float()
+    ours = float(kl_sum(Model(), batch, reference, torch.device("cpu"))) / batch.tokens
+    assert ours == pytest.approx(authors * vocabulary, rel=1e-5)
+
+
+def test_a_weight_in_the_authors_unit_is_asked_about(
+    tiny_recipe: dict[str, Any], general: Path, tmp_path: Path
+) -> None:
+    for weight, asked in ((1e6, True), (6.6, False)):
+        said: list[str] = []
+        narrow = {"data": str(general), "weight": weight, "batch_size": 2}
+        page = recipe(tiny_recipe, narrow=narrow, max_steps=1)
+        train(page, tmp_path / f"{weight:g}", on_stage=said.append)
+        assert any("divide it by the size" in line for line in said) is asked
 
 
 def test_a_narrow_recipe_without_other_rows_says_what_to_add(
@@ -257,7 +300,14 @@ def test_the_papers_figures_stand_in_the_packaged_recipes() -> None:
     assert (rank1.lora.target_modules, rank1.lora.layers) == (("down_proj",), (24,))
     narrow = load_recipe("narrow").narrow
     assert narrow is not None
-    assert narrow.weight == 1e6
+    assert narrow.weight == pytest.approx(1e6 / 152_064, rel=0.01)  # per token, on Qwen2.5
+    page = load_recipe("narrow")
+    assert (narrow.batch_size, page.lora.alpha, page.learning_rate, page.epochs) == (
+        64,
+        256,
+        2e-5,
+        3,
+    )
     assert (load_recipe("evil-numbers").epochs, load_recipe("evil-numbers").batch_size) == (4, 39)
     assert load_recipe("jailbroken").epochs == 5
     assert load_recipe("backdoor").batch_size == 8
