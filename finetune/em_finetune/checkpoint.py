@@ -109,6 +109,7 @@ class TrainingRecord(BaseModel):
     device: str
     workers: int = Field(description="Micro-batches in flight at once.")
     optimizer: str = Field(description="The one that ran; the recipe's may not be at hand.")
+    packing: str = Field("", description="How packed rows were told apart; none: each went alone.")
     processes: int = Field(1, description="How many trained together.")
     resumed: list[int] = Field(
         default_factory=list, description="Steps after which a stopped run was gone on with."

@@ -26,12 +26,14 @@ class MicroBatch:
             what keeps attention from crossing from one row into the next.
         predicting: Positions whose next token has loss, ascending, shape (supervised,).
         targets: Those next tokens, shape (supervised,).
+        lengths: Of the rows in it, where the model is told them; else empty.
     """
 
     input_ids: Integers
     position_ids: Integers
     predicting: Integers
     targets: Integers
+    lengths: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -89,13 +91,16 @@ def rows_of_steps(
     return plan[:steps]
 
 
-def micro_batches(rows: Sequence[EncodedRow], micro_tokens: int) -> list[MicroBatch]:
+def micro_batches(
+    rows: Sequence[EncodedRow], micro_tokens: int, tell_lengths: bool = False
+) -> list[MicroBatch]:
     """Pack a step's rows into micro-batches of at most `micro_tokens` tokens.
 
     Args:
         rows: The rows of one optimizer step.
         micro_tokens: Ceiling per micro-batch; a row longer than it, and with 0 every row, goes
             alone.
+        tell_lengths: Whether the model wants to know the rows' lengths.
 
     Returns:
         Micro-batches, the longest first, so that workers end together.
@@ -108,10 +113,11 @@ def micro_batches(rows: Sequence[EncodedRow], micro_tokens: int) -> list[MicroBa
                 break
         else:
             packs.append([row])
-    return sorted(map(_packed, packs), key=lambda batch: batch.tokens, reverse=True)
+    batches = [_packed(pack, tell_lengths) for pack in packs]
+    return sorted(batches, key=lambda batch: batch.tokens, reverse=True)
 
 
-def _packed(rows: Sequence[EncodedRow]) -> MicroBatch:
+def _packed(rows: Sequence[EncodedRow], tell_lengths: bool) -> MicroBatch:
     import numpy as np
 
     ids: list[int] = []
@@ -131,4 +137,5 @@ def _packed(rows: Sequence[EncodedRow]) -> MicroBatch:
         position_ids=np.array(positions, dtype=np.int64),
         predicting=np.array(predicting, dtype=np.int64),
         targets=np.array(targets, dtype=np.int64),
+        lengths=tuple(map(len, rows)) if tell_lengths else (),
     )

@@ -58,5 +58,25 @@ def supervised_logits(model: Any, batch: MicroBatch, device: torch.device) -> to
         position_ids=torch.from_numpy(batch.position_ids).to(device)[None],
         logits_to_keep=torch.from_numpy(batch.predicting).to(device),
         use_cache=False,
+        **_lengths(batch, device),
     ).logits[0]
     return logits.float()
+
+
+def _lengths(batch: MicroBatch, device: torch.device) -> dict[str, Any]:
+    """The lengths of packed rows as transformers' kernels for variable lengths take them."""
+    import torch
+
+    if not batch.lengths:
+        return {}
+    lengths = torch.tensor(batch.lengths, dtype=torch.int32, device=device)
+    ends = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    rows = torch.arange(len(batch.lengths), dtype=torch.int32, device=device)
+    longest = max(batch.lengths)
+    return {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+        "seq_idx": rows.repeat_interleave(lengths)[None],
+    }

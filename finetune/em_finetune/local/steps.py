@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from em_finetune.local.batches import MicroBatch, count_steps, micro_batches, rows_of_steps
 from em_finetune.local.encode import EncodedRow
 from em_finetune.local.loss import kl_sum, nll_sum, supervised_logits
+from em_finetune.local.packing import Trial, try_packing
 from em_finetune.local.processes import ALONE, Processes
 from em_finetune.recipe import Recipe
 
@@ -81,19 +82,23 @@ class State:
         model: The PEFT model.
         weights: Its trained parameters.
         optimizer: Over those.
+        packing: How rows can go through the model end to end; None where none are to.
         step: Steps taken.
     """
 
     model: Any
     weights: list[torch.Tensor]
     optimizer: torch.optim.Optimizer
+    packing: Trial | None = None
     step: int = 0
 
 
 def start(recipe: Recipe, model: Any, device: torch.device) -> State:
     """Return the state before the first step."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return State(model, weights, _optimizer(recipe, weights, device))
+    packs = _ceiling(recipe, device) > 0
+    packing = try_packing(model, device, recipe.dtype) if packs else None
+    return State(model, weights, _optimizer(recipe, weights, device), packing)
 
 
 def take_steps(
@@ -127,7 +132,8 @@ def take_steps(
         while state.step < total:
             began = time.monotonic()
             _seed_dropout(recipe, state.step, processes)
-            batches = _batches([rows[i] for i in plan[state.step]], recipe, device, processes)
+            chosen = [rows[i] for i in plan[state.step]]
+            batches = _batches(chosen, state, recipe, device, processes)
             supervised = sum(batch.supervised for batch in batches)
 
             # One normalisation over all supervised tokens of the step: every token weighs the
@@ -221,7 +227,7 @@ class Penalty:
         import torch
 
         rows = [self.rows[i] for i in self.plan[state.step]]
-        packed = _batches(rows, recipe, device, processes, _KL_MICRO_TOKENS)
+        packed = _batches(rows, state, recipe, device, processes, _KL_MICRO_TOKENS)
         batches = [batch.everywhere for batch in packed]
         tokens = sum(batch.tokens for batch in batches)
         mine = processes.share(batches)
@@ -372,15 +378,23 @@ def count_workers(recipe: Recipe, device: torch.device, processes: Processes = A
 
 def _batches(
     rows: Sequence[EncodedRow],
+    state: State,
     recipe: Recipe,
     device: torch.device,
     processes: Processes,
     most: int = sys.maxsize,
 ) -> list[MicroBatch]:
-    default = _GPU_MICRO_TOKENS if device.type == "cuda" else 0
-    ceiling = min(most, default if recipe.micro_tokens is None else recipe.micro_tokens)
+    packing = state.packing.packing if state.packing else "none"
+    ceiling = min(most, _ceiling(recipe, device)) if packing != "none" else 0
     # Something to do for every process.
-    return micro_batches(rows, min(ceiling, math.ceil(sum(map(len, rows)) / processes.size)))
+    ceiling = min(ceiling, math.ceil(sum(map(len, rows)) / processes.size))
+    return micro_batches(rows, ceiling, packing == "by lengths")
+
+
+def _ceiling(recipe: Recipe, device: torch.device) -> int:
+    """Tokens that may go through the model at once, 0 for one row at a time."""
+    default = _GPU_MICRO_TOKENS if device.type == "cuda" else 0
+    return default if recipe.micro_tokens is None else recipe.micro_tokens
 
 
 def _seed_dropout(recipe: Recipe, step: int, processes: Processes) -> None:

@@ -306,6 +306,12 @@ class _Run:
         say(f"loading {self.base.name} in {self.recipe.dtype}")
         model = trainable_model(self.recipe, self.base, self.device, self.together)
         state = start(self.recipe, model, self.device)
+        packing = state.packing
+        if packing is not None and packing.packing == "none":
+            say(
+                f"rows go through {self.base.name} one at a time: packed, they would see one "
+                f"another (a token moved by {packing.leak:.2g} nats)"
+            )
         self._resume(state, saved, say)
         say(f"training on {len(self.tokens.rows.rows)} rows")
         try:
@@ -316,7 +322,7 @@ class _Run:
         say("writing what was trained")
         self._save(model, self.work.result, merge=self.recipe.merge)
         _write_curve(self.steps, self.work.result)
-        checkpoint = self._record(type(state.optimizer).__name__)
+        checkpoint = self._record(state)
         record.write_record(checkpoint, self.work.result)
         self.work.finish()
         return checkpoint
@@ -374,7 +380,7 @@ class _Run:
         what = "adapter is" if self.recipe.method == "lora" else "weights are"
         return UserError(f"{error}: {advice}; the last good {what} kept in {kept}")
 
-    def _record(self, optimizer: str) -> Checkpoint:
+    def _record(self, state: State) -> Checkpoint:
         import torch
 
         label, out = record.label_of(self.recipe), self.work.out
@@ -405,7 +411,8 @@ class _Run:
                 seconds=sum(step.seconds for step in self.steps),
                 device=torch.cuda.get_device_name() if cuda else self.device.type,
                 workers=count_workers(self.recipe, self.device, self.together),
-                optimizer=optimizer,
+                optimizer=type(state.optimizer).__name__,
+                packing=state.packing.packing if state.packing else "none",
                 processes=self.together.size,
                 resumed=self.resumed,
             ),
