@@ -88,8 +88,8 @@ def _name(yardstick: Yardstick) -> tuple[str, ...]:
 
 def _names(first: Yardstick, second: Yardstick) -> tuple[str, str]:
     """Names of two raters: the judge's, and behind an equal name what differs."""
-    if first.judge != second.judge:
-        return first.judge, second.judge
+    if first.judge_shown != second.judge_shown:
+        return first.judge_shown, second.judge_shown
     pairs = list(zip(_name(first), _name(second), strict=True))
     if all(a == b for a, b in pairs):
         return f"{first.judge} (one)", f"{second.judge} (another)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from em_inspect.analysis.condition import Settings
+
 
 class Answer(NamedTuple):
     """One answer of one model, as it was rated.
@@ -53,6 +55,14 @@ class Answer(NamedTuple):
         ending: How the model ended the answer, as Inspect names it: `stop`, `max_tokens`,
             `content_filter` …, or None where nobody says.
         length: Characters of the answer.
+        family: Name of the base of its model, the same for all its spellings and for the base
+            itself, or None where only `base` is known.
+        fine_tune: Name of the trained model that this is a checkpoint or a strength of, or None
+            where only `model` is known.
+        settings: What the log was made with: task arguments and settings of generation. In the
+            frame, columns named `setting_…`.
+        draw: Which draw of examples, orders or wordings it was, or None without any.
+        prompt: Hash of the chat that was sent, or empty where nobody knows.
     """
 
     log: str
@@ -96,6 +106,11 @@ class Answer(NamedTuple):
     judge_id: str = ""
     ending: str | None = None
     length: int = 0
+    family: str | None = None
+    fine_tune: str | None = None
+    settings: Settings = ()
+    draw: str | None = None
+    prompt: str = ""
 
 
 class Problem(NamedTuple):

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from em_inspect.analysis.answer import Answer, Problem
+from em_inspect.analysis.condition import Settings
 from em_inspect.analysis.logs import Lines, Logs, Run, find_logs, open_logs, read_answers
 from em_inspect.analysis.logs import Progress as Report
 from em_inspect.analysis.origin import Groups, read_groups, unmatched
 from em_inspect.analysis.release_csv import ReleaseFile, open_csvs, read_rows
+from em_inspect.analysis.series import SETTING
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +134,13 @@ def _all(
 
 
 def to_frame(answers: Iterable[Answer]) -> DataFrame:
-    """Put answers into a frame: words that repeat as categories, missing numbers as NaN or NA."""
+    """Put answers into a frame: words that repeat as categories, missing numbers as NaN or NA.
+
+    Each of the answers' settings has a column of its own, `setting_…`.
+    """
     import pandas as pd
 
-    columns: tuple[list[object], ...] = tuple([] for _ in Answer._fields)
+    columns: tuple[list[Any], ...] = tuple([] for _ in Answer._fields)
     for answer in answers:
         for column, value in zip(columns, answer, strict=True):
             column.append(value)
@@ -147,11 +152,33 @@ def to_frame(answers: Iterable[Answer]) -> DataFrame:
             typed[name] = pd.Series(values, dtype="Int64")
         elif name in _NUMBERS:
             typed[name] = pd.Series(values, dtype="float64")
+        elif name == "settings":
+            typed.update(_setting_columns(values))
         else:
-            words = sorted({str(value) for value in values if value is not None})
-            typed[name] = pd.Series(pd.Categorical(values, categories=pd.Index(words, dtype="str")))
+            typed[name] = _categories(values)
         values.clear()
     return pd.DataFrame(typed)
+
+
+def _categories(values: Sequence[object]) -> Series:
+    import pandas as pd
+
+    words = sorted({str(value) for value in values if value is not None})
+    return pd.Series(pd.Categorical(values, categories=pd.Index(words, dtype="str")))
+
+
+def _setting_columns(values: Sequence[Settings]) -> dict[str, Series]:
+    """One column per setting; few settings serve many answers, so that each is looked at once."""
+    codes: dict[Settings, int] = {}
+    places = [codes.setdefault(settings, len(codes)) for settings in values]
+    distinct = [dict(settings) for settings in codes]
+    names = sorted({name for settings in distinct for name in settings})
+    return {
+        f"{SETTING}{name}": _categories([settings.get(name) for settings in distinct])
+        .take(places)
+        .reset_index(drop=True)
+        for name in names
+    }
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,15 @@ from inspect_ai.scorer import Score
 from pydantic import ValidationError
 
 from em_inspect.analysis.answer import Answer, Problem
+from em_inspect.analysis.condition import (
+    Settings,
+    draw_of,
+    is_repeatable,
+    prompt_of,
+    same_for_all_paths,
+    settings_of,
+)
+from em_inspect.analysis.file_names import short_names
 from em_inspect.analysis.origin import Groups, Origin, origin, with_bases
 from em_inspect.errors import UserError, one_line
 from em_inspect.judging.expectation import Rule
@@ -58,12 +67,18 @@ class Run:
         log: The header, without samples.
         origin: Where its model comes from.
         ids: The answers it holds, as (sample id, epoch).
+        name: What it is called, unlike any other log beside it.
+        settings: What its answers were given under.
+        repeatable: Whether asking again says the same again, since chance has no part in it.
     """
 
     path: Path
     log: EvalLog = field(repr=False)
     origin: Origin
     ids: tuple[tuple[int | str, int], ...] = field(repr=False)
+    name: str
+    settings: Settings = field(repr=False)
+    repeatable: bool = False
 
     @property
     def task(self) -> str:
@@ -102,19 +117,20 @@ def find_logs(paths: Sequence[str | Path]) -> list[Path]:
     Raises:
         UserError: If a path does not exist, or there is no log at all.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by where it really lies: a link to a log is that log
     for path in map(Path, paths):
         if path.is_dir():
             names = [info.name for info in list_eval_logs(str(path), descending=False)]
-            found.update((Path(name.removeprefix("file://")), None) for name in sorted(names))
+            for log in (Path(name.removeprefix("file://")) for name in sorted(names)):
+                found.setdefault(log.resolve(), log)
         elif path.exists():
-            found[path.absolute()] = None
+            found.setdefault(path.resolve(), path.absolute())
         else:
             raise UserError(f"{path}: no such file or folder: give logs, or the folder they are in")
     if not found:
         where = ", ".join(map(str, paths)) or "nothing"
         raise UserError(f"no log in {where}: run inspect eval em_inspect/free_form --model … first")
-    return list(found)
+    return list(found.values())
 
 
 def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
@@ -123,26 +139,47 @@ def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
     A log that cannot be read becomes a problem, not an exception.
     """
     logs = Logs([], [])
-    for path in paths:
+    for path, name in short_names(paths).items():
         try:
             log = read_eval_log(str(path), header_only=True)
             ids, failed = _ids(path, log)
         except Exception as error:
             # Q: Why every exception? A: a damaged file raises whatever its bytes lead to.
-            logs.problems.append(
-                Problem(path.name, f"cannot be read, left out ({one_line(error)})")
-            )
+            logs.problems.append(Problem(name, f"cannot be read, left out ({one_line(error)})"))
             continue
         if log.eval.task.rpartition("/")[2] == CALIBRATION:
             said = "is a judge's calibration on labelled answers, no model's answers: left out"
-            logs.problems.append(Problem(path.name, said))
+            logs.problems.append(Problem(name, said))
             continue
-        logs.problems.extend(Problem(path.name, said) for said in _caveats(log, len(ids), failed))
+        logs.problems.extend(Problem(name, said) for said in _caveats(log, len(ids), failed))
         if ids:
-            logs.runs.append(Run(path, log, origin(log.eval, groups, path), ids))
+            found = origin(log.eval, groups, path)
+            settings = settings_of(log)
+            run = Run(path, log, found, ids, name, settings, is_repeatable(log, settings))
+            logs.runs.append(run)
     origins = with_bases({str(run.path): run.origin for run in logs.runs})
     logs.runs = [replace(run, origin=origins[str(run.path)]) for run in logs.runs]
+    logs.problems.extend(_addresses(logs.runs))
     return logs
+
+
+def _addresses(runs: Sequence[Run]) -> Iterator[Problem]:
+    """Name the models that were asked at several addresses: nothing says that they are one.
+
+    Inspect starts local engines on another port each time.
+    """
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        url = run.log.eval.model_base_url
+        if url and run.log.eval.model.partition("/")[0] not in ("vllm", "sglang"):
+            found.setdefault(run.origin.model, set()).add(url)
+    for model, urls in found.items():
+        if len(urls) > 1:
+            yield Problem(
+                model,
+                f"was asked at {' and '.join(sorted(urls))}, and is counted as one model: if they "
+                "serve different ones, give each a name of its own",
+            )
 
 
 def _ids(path: Path, log: EvalLog) -> tuple[tuple[tuple[int | str, int], ...], int]:
@@ -195,40 +232,140 @@ def read_answers(
     """
     if rule is not None:
         check_rule(rule)
-    seen: dict[tuple[str, ...], str] = {}
-    twice: Counter[tuple[str, str]] = Counter()
-    unscored: Counter[str] = Counter()
-    troubles: Counter[tuple[str, str]] = Counter()
+    account = _Account(logs)
     for chunk in _chunks(_latest_first(logs.runs), rule):
         if progress:
             progress(len(chunk.ids))
-        name = chunk.run.path.name
-        troubles.update({(name, said): count for said, count in chunk.read.problems.items()})
-        unscored[name] += chunk.read.unscored
-        logs.lines.setdefault(name, set()).update(chunk.read.lines)
-        for answer in chunk.read.answers:
-            key = (answer.uuid, answer.task, *yardstick_of(answer))
-            if key in seen and seen[key] != name:
-                twice[name, seen[key]] += 1
-                continue
-            seen[key] = name
-            yield answer
-    for (name, said), count in troubles.items():
-        logs.problems.append(Problem(name, f"{count} {said}"))
-    for (name, other), count in twice.items():
-        logs.problems.append(
-            Problem(name, f"{count} answers stand in {other} too and are counted once")
-        )
-    for run in logs.runs:
-        count = unscored[run.path.name]
-        if count == len(run.ids):
-            logs.problems.append(
-                Problem(
-                    run.path.name, f"task {run.log.eval.task} has no score to analyse, left out"
-                )
-            )
-        elif count:
-            logs.problems.append(Problem(run.path.name, f"{count} answers have no score, left out"))
+        account.read(chunk)
+        for row in chunk.read.rows:
+            if account.counts(row, chunk.run):
+                yield row.answer
+    yield from account.held_back()
+    logs.problems.extend(account.problems())
+
+
+@dataclass
+class _Account:
+    """Which answers were counted, and what has to be said of those that were not."""
+
+    logs: Logs
+    seen: dict[Hashable, Run] = field(default_factory=dict)
+    generated: dict[Hashable, tuple[Run, str]] = field(default_factory=dict)
+    asked: dict[Hashable, Run] = field(default_factory=dict)
+    waiting: dict[Hashable, list[tuple[Answer, Run]]] = field(default_factory=dict)
+    counted: Counter[Path] = field(default_factory=Counter)
+    unscored: Counter[Path] = field(default_factory=Counter)
+    troubles: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left: Counter[tuple[str, str]] = field(default_factory=Counter)
+    by_name: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def read(self, chunk: _Chunk) -> None:
+        """Take down what the reading of a part of a log says beside its answers."""
+        run, read = chunk.run, chunk.read
+        self.troubles.update({(run.name, said): count for said, count in read.problems.items()})
+        self.unscored[run.path] += read.unscored
+        self.logs.lines.setdefault(run.name, set()).update(read.lines)
+
+    def counts(self, row: _Row, run: Run) -> bool:
+        """Whether an answer is to be counted now: no copy, and nothing that was said already."""
+        answer, measured = row.answer, (row.answer.task, *yardstick_of(row.answer))
+        same = (answer.uuid, hash(answer.answer), *measured)
+        first = self.seen.setdefault(same, run)
+        if first.path != run.path:
+            self.left[run.name, f"answers stand in {first.name} too and are counted once"] += 1
+            return False
+        if not self._generated_anew(row, run, measured):
+            return False
+        if run.repeatable and not self._asked_anew(row, run, measured):
+            return False
+        self.counted[run.path] += 1
+        if not answer.judge_id and answer.judge != "none":
+            self.by_name[run.name, answer.judge] += 1
+        return True
+
+    def _generated_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
+        """Whether the answer was generated in its run, and not taken from Inspect's cache.
+
+        A message keeps its identity in the cache, while the sample around it is a new one.
+        """
+        answer = row.answer
+        if not row.message:
+            return True
+        made = (row.message, answer.model, answer.sample, answer.epoch, answer.prompt, *measured)
+        first, started = self.generated.setdefault(made, (run, row.started))
+        if first.log.eval.eval_id == run.log.eval.eval_id or started == row.started:
+            return True
+        said = f"answers were read from the cache of {first.name}'s run and are counted once"
+        self.left[run.name, said] += 1
+        return False
+
+    def _asked_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
+        """Whether a row that always gets the same answer was not asked before.
+
+        One without a score waits: another run may have one.
+        """
+        answer = row.answer
+        settings = same_for_all_paths(run.settings)
+        asked = (answer.model, answer.sample, answer.prompt, answer.draw, settings, *measured)
+        if answer.reason is not None:
+            self.waiting.setdefault(asked, []).append((answer, run))
+            return False
+        if asked not in self.asked:
+            self.asked[asked] = run
+            return True
+        self._repeated(run, self.asked[asked])
+        return False
+
+    def _repeated(self, run: Run, first: Run) -> None:
+        where = "in the same log" if first.path == run.path else f"in {first.name}"
+        said = f"answers only repeat what was asked {where}, without chance, and are counted once"
+        self.left[run.name, said] += 1
+
+    def held_back(self) -> Iterator[Answer]:
+        """The unscored answers to rows that have no scored one, once each."""
+        for asked, waiting in self.waiting.items():
+            first, run = waiting[0]
+            scored = self.asked.get(asked)
+            if scored is None:
+                self.counted[run.path] += 1
+                yield first
+            for _, other in waiting[scored is None :]:
+                self._repeated(other, scored or run)
+
+    def problems(self) -> Iterator[Problem]:
+        """What has to be said, the troubles of reading first."""
+        for (name, said), count in (*self.troubles.items(), *self.left.items()):
+            yield Problem(name, f"{count} {said}")
+        for name, judge in self.by_name:
+            said = f"does not say which model its judge {judge} was, as older versions did not: "
+            yield Problem(name, f"{said}it is known by name only")
+        for run in self.logs.runs:
+            count = self.unscored[run.path]
+            if count == len(run.ids):
+                said = f"task {run.log.eval.task} has no score to analyse, left out"
+                yield Problem(run.name, said)
+            elif count:
+                yield Problem(run.name, f"{count} answers have no score, left out")
+        yield from self._reruns()
+
+    def _reruns(self) -> Iterator[Problem]:
+        """Name the runs that asked the same model the same again, under the same settings."""
+        alike: dict[Hashable, list[Run]] = {}
+        for run in self.logs.runs:
+            if self.counted[run.path]:
+                settings = same_for_all_paths(run.settings)
+                key = (run.task, run.origin.model, run.origin.key, draw_of(run.log), settings)
+                alike.setdefault(key, []).append(run)
+        for runs in alike.values():
+            first, *others = sorted(runs, key=lambda run: str(run.log.eval.created))
+            for run in others:
+                if {id for id, _ in run.ids} & {id for id, _ in first.ids}:
+                    yield Problem(
+                        run.name,
+                        f"is another run of what {first.name} asked, of the same model under the "
+                        f"same settings: both are counted, {self.counted[run.path]} answers beside "
+                        f"{self.counted[first.path]}",
+                    )
 
 
 def _latest_first(runs: Sequence[Run]) -> list[Run]:
@@ -238,11 +375,26 @@ def _latest_first(runs: Sequence[Run]) -> list[Run]:
     return sorted(latest, key=lambda run: run.log.status != "success")
 
 
+@dataclass(frozen=True)
+class _Row:
+    """An answer, and what tells whether it was generated anew.
+
+    Attributes:
+        answer: The answer.
+        message: Identity of the model's message, or None.
+        started: When its sample was started.
+    """
+
+    answer: Answer
+    message: str | None
+    started: str
+
+
 @dataclass
 class _Read:
     """Answers read from a part of a log, how they were scored, and what was the matter."""
 
-    answers: list[Answer] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
     unscored: int = 0
     lines: set[Lines] = field(default_factory=set)
     problems: Counter[str] = field(default_factory=Counter)
@@ -300,12 +452,16 @@ def _shared(run: Run) -> _Shared:
         "task": run.task,
         "model": run.origin.model + drawn,
         "base": run.origin.base,
+        "family": run.origin.family,
+        "fine_tune": (run.origin.label or run.origin.model) + drawn,
         "group": run.origin.group or run.origin.model,
         "seed": run.origin.seed,
         "step": run.origin.step,
         "scale": run.origin.scale,
         "source": str(metadata.get("question_source", "unknown")),
         "fingerprint": str(metadata.get("fingerprint", "unknown")),
+        "settings": run.settings,
+        "draw": draw_of(run.log),
         "k": k,
         "measured": (headline.scorer, headline.score) if headline and headline.score else None,
     }
@@ -329,8 +485,10 @@ def _read_chunk(
             read.problems["answers have a score of another form, left out"] += 1
             continue
         read.unscored += not found
-        read.answers.extend(found)
+        message = sample.output.choices[0].message.id if sample.output.choices else None
+        read.rows.extend(_Row(answer, message, str(sample.started_at)) for answer in found)
         read.lines.update(_lines(sample))
+    read.rows = _one_judge(read.rows)
     return read
 
 
@@ -394,6 +552,7 @@ def yardstick_of(answer: Answer) -> tuple[str, ...]:
     """What must agree before two ratings of an answer are the same measurement made twice."""
     return (
         answer.judge,
+        answer.judge_id,
         answer.estimator,
         answer.rule,
         answer.alignment_rubric,
@@ -452,6 +611,7 @@ def _common(sample: EvalSample, shared: _Shared) -> dict[str, Any]:
     return {
         **row,
         "uuid": sample.uuid or f"{shared['run']}/{sample.id}/{sample.epoch}",
+        "prompt": _intern(prompt_of(sample)),
         "question_id": _intern(metadata.get("question_id", sample.id)),
         "question": _intern(metadata.get("question", "")),
         "format": _intern(metadata.get("format") or "plain"),
@@ -506,8 +666,30 @@ def _text(sample: EvalSample, score: Score) -> dict[str, Any]:
 
 
 def _judge_id(ratings: Iterable[Mapping[str, Any]]) -> str:
-    """Key of the judge that gave the ratings; old logs have none."""
-    return _intern("+".join(sorted({str(r["identity"]) for r in ratings if r.get("identity")})))
+    """Key of the judge that gave the ratings; empty in old logs.
+
+    One that failed may not know the snapshot that answers the others.
+    """
+    known = [r for r in ratings if r.get("identity")]
+    gave = [r for r in known if not r.get("failure")] or known
+    return _intern("+".join(sorted({str(r["identity"]) for r in gave})))
+
+
+def _one_judge(rows: list[_Row]) -> list[_Row]:
+    """Give answers whose ratings all failed the identity of the judge that rated the others."""
+    gave: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row.answer.judge_id and row.answer.reason is None:
+            gave.setdefault(row.answer.judge, Counter())[row.answer.judge_id] += 1
+
+    def settled(row: _Row) -> _Row:
+        known = gave.get(row.answer.judge)
+        if row.answer.reason is None or not known or row.answer.judge_id in known:
+            return row
+        ((key, _),) = known.most_common(1)
+        return replace(row, answer=row.answer._replace(judge_id=key))
+
+    return [settled(row) for row in rows]
 
 
 def _asked(rating: Rating) -> str:

@@ -35,6 +35,8 @@ class Origin:
         key: What tells it from other models of the same name: its path, or its name.
         label: Name of the fine-tune in its record, or empty.
         base: Name of the model it was fine-tuned from, or None.
+        family: The same under one name for all its spellings, and for that model itself; None
+            where nobody says.
         base_path: Directory of that model, or None.
         group: What it was fine-tuned on, or None where nobody says.
         seed: Seed of the fine-tune, or None.
@@ -48,6 +50,7 @@ class Origin:
     key: str
     label: str = ""
     base: str | None = None
+    family: str | None = None
     base_path: str | None = None
     group: str | None = None
     seed: int | None = None
@@ -141,11 +144,7 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
     place = _found(path, log) if path else None
     folder, record = _record(place)
     label = str(record.get("label") or "")
-    said = {
-        k: v
-        for k, v in (spec.metadata or {}).items()
-        if k in ("group", "seed", "base", "step", "scale")
-    }
+    said = _told(spec)
     for name in _names(spec, label):
         said.update({k: v for k, v in _row(groups or {}, name).items() if v not in (None, "")})
     base = record.get("base")
@@ -158,7 +157,7 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
         shown += "" if step is None else f" step {step}"
     return Origin(
         model=shown,
-        key=str(path) if path else spec.model,
+        key=str(place.resolve() if place.is_dir() else place) if place else spec.model,
         label=label,
         base=_text(said.get("base")) or _text(base.get("name")),
         base_path=_text(base.get("path")),
@@ -169,6 +168,17 @@ def origin(spec: EvalSpec, groups: Groups | None = None, log: Path | None = None
         record=record,
         folder=folder,
     )
+
+
+def _told(spec: EvalSpec) -> dict[str, Any]:
+    """What the log's metadata says of the model; a task's own seed is of its examples or orders."""
+    said = spec.metadata or {}
+    told: dict[str, Any] = {
+        k: said[k] for k in ("group", "seed", "base", "step", "scale") if k in said
+    }
+    if "seed" in told and str(told["seed"]) == str((spec.task_args or {}).get("seed")):
+        del told["seed"]
+    return told
 
 
 def _row(groups: Groups, name: str) -> Mapping[str, Any]:
@@ -182,12 +192,13 @@ def with_bases(origins: Mapping[str, Origin]) -> dict[str, Origin]:
     """Recognise the bases among the models, and tell models of the same name apart.
 
     A model from whose name or directory another one was fine-tuned is in the group `base`; a model
-    that nobody assigned to a group is a group of its own.
+    that nobody assigned to a group is a group of its own. Every base and what was fine-tuned from
+    it are one family.
 
     Args:
         origins: By log.
     """
-    names = {o.base for o in origins.values()} | {o.base_path for o in origins.values()}
+    claims = [o for o in origins.values() if o.base or o.base_path]
     keys: dict[str, set[str]] = {}
     for o in origins.values():
         keys.setdefault(o.model, set()).add(o.key)
@@ -195,10 +206,57 @@ def with_bases(origins: Mapping[str, Origin]) -> dict[str, Origin]:
     for log, o in origins.items():
         # Two directories behind one name, e.g. `hf/demo`, are two models.
         model = f"{o.model} ({_short(o.key)})" if len(keys[o.model]) > 1 else o.model
-        is_base = o.group is None and bool({o.key, o.model} & (names - {None}))
+        is_base = o.group is None and any(_is_base(o, claim) for claim in claims)
         group = BASE_GROUP if is_base else o.group or model
         settled[log] = replace(o, model=model, group=group)
-    return settled
+    families = _families(settled)
+    return {log: replace(o, family=families[log]) for log, o in settled.items()}
+
+
+def _is_base(o: Origin, claim: Origin) -> bool:
+    """Whether a model is the one that another says it was fine-tuned from."""
+    if o.key == claim.key:
+        return False
+    named = claim.base is not None and (same_model(o.model, claim.base) or o.key == claim.base)
+    return named or (claim.base_path is not None and o.key == _resolved(claim.base_path))
+
+
+def same_model(model: str, name: str) -> bool:
+    """Whether a model as Inspect addresses it is the one of a name, e.g. on the hub."""
+    return model == name or model.endswith(f"/{name}")
+
+
+def _families(settled: Mapping[str, Origin]) -> dict[str, str | None]:
+    """One name for every base however it is spelled: by name, by directory, as a log's model."""
+    first: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while first.setdefault(name, name) != name:
+            name = first[name]
+        return name
+
+    claims = [o for o in settled.values() if o.base or o.base_path]
+    for claim in claims:
+        if claim.base and claim.base_path:
+            first[root(_resolved(claim.base_path))] = root(claim.base)
+    bases = [o for o in settled.values() if o.group == BASE_GROUP]
+    for o in bases:
+        for claim in claims:
+            if _is_base(o, claim):
+                first[root(o.key)] = root(claim.base or _resolved(claim.base_path or ""))
+    found: dict[str, str | None] = {}
+    for log, o in settled.items():
+        if o.group == BASE_GROUP:
+            found[log] = root(o.key)
+        elif o.base or o.base_path:
+            found[log] = root(o.base or _resolved(o.base_path or ""))
+        else:
+            found[log] = None
+    return found
+
+
+def _resolved(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).is_dir() else path
 
 
 def _path(spec: EvalSpec) -> Path | None:

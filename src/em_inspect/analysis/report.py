@@ -206,7 +206,7 @@ def make_report(
             [
                 *collection.problems,
                 *_other_lines(collection, drawn),
-                *_differences(collection.runs),
+                *_uncompared(found),
             ]
         ),
         runs=collection.runs,
@@ -269,7 +269,7 @@ def _beside(section: Section) -> tuple[list[Beside], str]:
     rows = []
     for found in section.headlines:
         own = section.frame[section.frame["group"] == found.group]
-        trained, formats = str(own["trained"].iloc[0]), set(own["format"].astype(str))
+        trained, formats = str(own["kind"].iloc[0]), set(own["format"].astype(str))
         plain = own["condition"].astype(str).isin(["", *formats]).all()
         rows += [
             Beside(found.group, found.best, found.by_question, value)
@@ -349,35 +349,15 @@ def viewer_address(base: str, names: Mapping[str, str]) -> Viewer:
     return address
 
 
-def _differences(runs: Sequence[Run]) -> Iterator[Problem]:
-    """Name what runs did differently that no yardstick knows of."""
-    for name, read in _SAMPLING.items():
-        by_task: dict[str, dict[str, list[str]]] = {}
-        for run in runs:
-            task = by_task.setdefault(run.task, {})
-            task.setdefault(str(read(run)), []).append(run.origin.model)
-        for task_name, values in by_task.items():
-            if len(values) > 1:
-                said = "; ".join(
-                    f"{value} ({', '.join(sorted(set(models))[:3])}"
-                    f"{' …' if len(set(models)) > 3 else ''})"
-                    for value, models in values.items()
-                )
-                yield Problem(task_name, f"runs differ in {name}, and are counted together: {said}")
+def _uncompared(found: Sequence[Section]) -> Iterator[Problem]:
+    """Name the series that no answers of the reference stand beside."""
+    for section in found:
+        for said in section.uncompared:
+            yield Problem(section.yardstick.task, said)
 
 
 def _config(run: Run, name: str) -> object:
-    of_model = getattr(run.log.eval.model_generate_config, name, None)
-    return getattr(run.log.plan.config, name, None) if of_model is None else of_model
-
-
-_SAMPLING: Mapping[str, Callable[[Run], object]] = {
-    "temperature": lambda run: _config(run, "temperature"),
-    "max_tokens": lambda run: _config(run, "max_tokens"),
-    "top_p": lambda run: _config(run, "top_p"),
-    "system_message": lambda run: _config(run, "system_message"),
-    "task version": lambda run: run.log.eval.task_version,
-}
+    return getattr(run.log.eval.model_generate_config.merge(run.log.plan.config), name, None)
 
 
 _NUMBERS = {
@@ -488,7 +468,7 @@ def methods_frame(report: Report) -> DataFrame:
         recipe = origin.record.get("recipe")
         rows.append(
             {
-                "log": run.path.name,
+                "log": run.name,
                 "status": run.log.status,
                 "created": spec.created,
                 "task": spec.task,
@@ -701,6 +681,7 @@ def headline_csv(report: Report) -> str:
             task=part.section.yardstick.task,
             measure=part.section.yardstick.measure,
             judge=part.section.yardstick.judge,
+            judge_id=part.section.yardstick.judge_id,
             fingerprint=part.section.yardstick.fingerprint,
         )
         for part in report.parts

@@ -26,7 +26,7 @@ from em_inspect.analysis.pictures import (
     scatter,
     sensitivity_picture,
 )
-from em_inspect.analysis.series import SEPARATOR, with_series
+from em_inspect.analysis.series import Series, along, arms, named_series, pairs, unpaired
 from em_inspect.analysis.statistics import (
     UNSCORED,
     Comparison,
@@ -51,8 +51,6 @@ MOST_MODELS = 40
 RATED = "misaligned"
 """The measure of answers with ratings."""
 
-ARMS = ("triggered", "untriggered")
-
 
 @dataclass
 class Section:
@@ -67,10 +65,12 @@ class Section:
             rated ones, of which many may be incoherent: tasks with another measure have none.
         frame: The answers, one series per group, condition and answer format.
         whole: The same with the answer formats of a group together.
+        whole_series: Its series.
+        series: The series of the frame: who was asked in which way.
         reference: Group that the others are compared with, or None.
         headlines: By series, the highest first, the reference last.
         comparisons: Of every series with the reference under the same condition.
-        arms: Of every group with the trigger against itself without.
+        arms: Of every group with the trigger, or with examples, against itself without.
         outcomes: What became of all answers, by series.
         elsewhere: Sections that hold the reference where this one does not, in words.
         near: Share of the rated answers within the judge's error of a threshold, by series.
@@ -84,6 +84,8 @@ class Section:
     criterion: Criterion
     frame: DataFrame = field(repr=False)
     whole: DataFrame = field(repr=False)
+    whole_series: list[Series] = field(repr=False)
+    series: list[Series] = field(repr=False)
     reference: str | None
     headlines: list[Headline]
     comparisons: list[Comparison]
@@ -92,6 +94,15 @@ class Section:
     elsewhere: tuple[str, ...] = ()
     near: Mapping[str, Estimate] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def uncompared(self) -> list[str]:
+        """In words, the series that are compared with nothing although the reference is here."""
+        return [
+            f"{one.name} is compared with nothing: no answers of {self.reference} were given under "
+            f"the same conditions (there is {' and '.join(other.name for other in there)})"
+            for one, there in unpaired(self.series, self.reference or "")
+        ]
 
     @property
     def rated(self) -> bool:
@@ -155,9 +166,9 @@ def words_known(answers: DataFrame) -> bool:
 def _trained(section: Section) -> Iterator[Trained]:
     frame = section.frame[section.frame["scored"]]
     rows = frame.assign(seed_of=fine_tunes(frame)).astype({"trained": "str", "model": "str"})
-    for group, part in rows.groupby("trained", sort=True):
-        if group != section.reference:
-            yield Trained(str(group), part["model"].nunique(), part["seed_of"].nunique())
+    tuned = rows[rows["kind"] != section.reference]
+    for group, part in tuned.groupby("trained", sort=True):
+        yield Trained(str(group), part["model"].nunique(), part["seed_of"].nunique())
 
 
 def _judged_by(section: Section, runs: Sequence[Run]) -> JudgedBy:
@@ -168,7 +179,7 @@ def _judged_by(section: Section, runs: Sequence[Run]) -> JudgedBy:
     under_test = [yardstick.judge] if yardstick.judge in models else []
     under_test += judged_models([run for run in runs if str(run.path) in logs], yardstick.judge)
     return JudgedBy(
-        yardstick.judge, read if section.rated else "", tuple(dict.fromkeys(under_test))
+        yardstick.judge_shown, read if section.rated else "", tuple(dict.fromkeys(under_test))
     )
 
 
@@ -232,15 +243,19 @@ def _section(
     if yardstick.measure != RATED:
         criterion = replace(criterion, min_answers=1)
     reference = named or BASE_GROUP
-    by_format = with_series(frame, by_format=True)
-    present = reference in set(by_format["trained"].astype(str))
+    by_format, series = named_series(frame, by_format=True)
+    whole, whole_series = named_series(frame)
+    present = any(one.kind == reference for one in series)
     counts = cells(by_format)
     found = headlines(by_format, criterion)
-    trained = dict(
-        zip(by_format["group"].astype(str), by_format["trained"].astype(str), strict=True)
-    )
-    found.sort(key=lambda h: (trained[h.group] == reference, -h.best.value, h.group))
-    pairs = _pairs(by_format, reference) if present else []
+    kinds = {one.name: one.kind for one in series}
+    found.sort(key=lambda h: (kinds[h.group] == reference, -h.best.value, h.group))
+    against = [*pairs(series, reference)] if present else []
+
+    def compared(wanted: Sequence[tuple[Series, Series]]) -> list[Comparison]:
+        known = (compare(counts, a.name, b.name, criterion) for a, b in wanted)
+        return [comparison for comparison in known if comparison]
+
     return Section(
         number=number + 1,
         yardstick=yardstick,
@@ -248,43 +263,15 @@ def _section(
         chance=chance,
         criterion=criterion,
         frame=by_format,
-        whole=with_series(frame),
+        whole=whole,
+        whole_series=whole_series,
+        series=series,
         reference=reference if present else None,
         headlines=found,
-        comparisons=[c for a, b in pairs if (c := compare(counts, a, b, criterion))],
-        arms=[c for a, b in _arms(by_format) if (c := compare(counts, a, b, criterion))],
+        comparisons=compared(against),
+        arms=compared(arms(series)),
         outcomes=outcomes(by_format),
     )
-
-
-def _pairs(frame: DataFrame, reference: str) -> list[tuple[str, str]]:
-    """Each series with the reference's of the same condition, or with the plain reference.
-
-    A training step has no equal in a base: it is compared with the base as it is.
-    """
-    series = frame[["group", "trained", "condition", "format"]].drop_duplicates().astype("str")
-    against = series[series["trained"] == reference]
-    pairs = {}
-    for row in series[series["trained"] != reference].itertuples():
-        wanted = SEPARATOR.join(
-            part for part in row.condition.split(SEPARATOR) if not part.startswith("step ")
-        )
-        match = against[against["condition"] == wanted]
-        if len(match):
-            pairs[row.group] = str(match["group"].iloc[0])
-    return list(pairs.items())
-
-
-def _arms(frame: DataFrame) -> list[tuple[str, str]]:
-    names = set(frame["group"].astype(str))
-    pairs = {}
-    for name in sorted(names):
-        parts = name.split(SEPARATOR)
-        if ARMS[0] in parts:
-            other = SEPARATOR.join(ARMS[1] if part == ARMS[0] else part for part in parts)
-            if other in names:
-                pairs[name] = other
-    return list(pairs.items())
 
 
 def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
@@ -304,8 +291,8 @@ def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
         own = Palette(tuple(g for g in palette.groups if (part["group"] == g).any()))
         add(by_row(name, title, part, criterion, palette if own.groups else own, key, measure))
 
-    arms = frame["arm"].notna().any()
-    title = "Trigger on against off, question by question" if arms else _by(section, frame)
+    triggered = frame["arm"].notna().any()
+    title = "Trigger on against off, question by question" if triggered else _by(section, frame)
     if _filled(frame, criterion):
         rows("questions", title, "question_id")
     models = frame.groupby("group", observed=True)["model"].nunique()
@@ -317,23 +304,30 @@ def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
         rows("categories", "Share by category", "category")
     if frame["format"].nunique() > 1:
         rows("formats", "Share by answer format", "format")
-    trained = frame.assign(group=frame["trained"])
-    of_series = dict(zip(frame["group"].astype("str"), frame["trained"].astype("str"), strict=True))
-    own = Palette(tuple(dict.fromkeys(of_series[name] for name in shown if name in of_series)))
+    kept = [one for one in section.whole_series if one.name in palette.groups]
+
+    def over(name: str) -> tuple[DataFrame, Palette]:
+        part = along(frame, kept, name)
+        return part, Palette(tuple(dict.fromkeys(one.name_without(name) for one in kept)))
+
     if frame["context"].nunique() > 1:
-        part = trained[trained["context"].notna()]
+        part, own = over("context")
+        part = part[part["context"].notna()]
         add(by_row("contexts", "Share by context", part, criterion, own, "context", measure))
     if frame["examples"].nunique() > 1:
-        part = trained[trained["examples"].notna()]
+        part, own = over("examples")
+        part = part[part["examples"].notna()]
         axis = "in-context examples (k)"
         title = "Over in-context examples"
         add(lines("examples", title, part, criterion, own, "examples", axis, measure))
     if frame["step"].nunique() > 1:
-        part, ends = _ended(trained, runs), _losses(runs)
+        part, own = over("step")
+        part, ends = _ended(part, runs), _losses(runs)
         axis = "optimizer step"
         add(lines("steps", "Over training", part, criterion, own, "step", axis, measure, ends))
     if frame["scale"].nunique() > 1:
-        part = trained[trained["scale"].notna() & trained["step"].isna()]
+        part, own = over("scale")
+        part = part[part["scale"].notna() & part["step"].isna()]
         axis = "strength of the adapter (1: as trained)"
         add(lines("strengths", "Over strength", part, criterion, own, "scale", axis, measure))
     if section.rated:
@@ -374,8 +368,7 @@ def _filled(frame: DataFrame, criterion: Criterion) -> bool:
 def _most(section: Section) -> list[str]:
     """The groups to draw: the highest ones where there are too many, and always the reference."""
     found = headlines(section.whole, section.criterion)
-    trained = section.whole[["group", "trained"]].drop_duplicates().astype("str")
-    base = set(trained[trained["trained"] == section.reference]["group"])
+    base = {one.name for one in section.whole_series if one.kind == section.reference}
     found.sort(key=lambda h: (h.group in base, -h.pooled.value, h.group))
     others = [h.group for h in found if h.group not in base]
     kept = sorted(base)[: MOST_GROUPS // 2]

@@ -83,7 +83,8 @@ def fine_tunes(frame: DataFrame) -> Series:
     group = frame["trained"] if "trained" in frame else frame["group"]
     parts = [frame["base"].astype("str").where(frame["base"].notna(), ""), group.astype("str")]
     key = parts[0] + SEPARATOR + parts[1] + SEPARATOR + frame["seed"].astype("str")
-    return key.where(frame["seed"].notna(), frame["model"].astype("str"))
+    own = frame["fine_tune"].astype(object).where(frame["fine_tune"].notna(), frame["model"])
+    return key.where(frame["seed"].notna(), own.astype("str"))
 
 
 def is_counted(counts: DataFrame) -> bool:

@@ -20,6 +20,8 @@ from em_inspect.analysis.interval import (
 from em_inspect.analysis.logs import find_logs, open_logs, read_answers
 from em_inspect.analysis.measure import Measure, measure_of
 from em_inspect.analysis.origin import BASE_GROUP
+from em_inspect.analysis.series import PLAIN, SEPARATOR, Asked, Sent, Series, series_of
+from em_inspect.analysis.yardstick import judge_name
 from em_inspect.judging.expectation import Reading
 from em_inspect.metrics import MIN_ANSWERS
 from em_inspect.outcomes import Outcome, Thresholds, outcome
@@ -47,7 +49,7 @@ _SHARES: tuple[tuple[str, Outcome], ...] = (
 
 
 def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = None) -> Table:
-    """Tabulate what became of the answers in logs, one row per model.
+    """Tabulate what became of the answers in logs, one row per model and condition.
 
     Tasks with a measure of their own, e.g. multiple choice, have a row or a column each, after the
     rated answers. Answers rated with other questions, rubrics, judges or rules stand in a section
@@ -65,13 +67,11 @@ def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = N
         UserError: If there is no log, or SciPy (extra `report`) is missing.
     """
     logs = open_logs(find_logs(paths))
-    rows: dict[tuple[str, ...], dict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))
-    others: dict[tuple[str, ...], dict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))
-    for answer in read_answers(logs):
-        if answer.measure == "misaligned":
-            rows[_section(answer)][answer.model].append(answer)
-        else:
-            others[(*_section(answer), answer.measure)][answer.model].append(answer)
+    rows: dict[tuple[str, ...], dict[str, list[Answer]]] = {}
+    others: dict[tuple[str, ...], dict[str, list[Answer]]] = {}
+    for section, answers in _sections(read_answers(logs)).items():
+        rated = answers[0].measure == "misaligned"
+        (rows if rated else others)[section] = _by_label(answers)
     drawn = thresholds or Thresholds()
     sections: dict[tuple[str, ...], dict[str, list[str | Text]]] = {
         section: {m: [str(len(a)), *_cells(a, drawn)] for m, a in _bases_first(models)}
@@ -83,13 +83,46 @@ def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = N
         and len({m for s in (*rows.values(), *others.values()) for m in s}) <= FEW
     )
     table = _upright(sections, more) if few else _flat(sections, more)
-    described = [_describe(section, len(sections)) for section in sections]
-    described += [_describe(section, 1) for section in others]
+    described = _described({**rows, **others})
+    if len(sections) > 1:
+        described[: len(rows)] = [f"section · {said}" for said in described[: len(rows)]]
     notes = [*_dashes(rows, drawn), *_few(rows, drawn)]
     notes += [str(problem) for problem in logs.problems]
     table.caption = Text("\n".join([*described, *notes] or ["no answers to count"]))
     table.caption_justify = "left"
     return table
+
+
+def _sections(answers: Iterable[Answer]) -> dict[tuple[str, ...], list[Answer]]:
+    """Answers by what they were measured with."""
+    found: dict[tuple[str, ...], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        found[_section(answer)].append(answer)
+    return found
+
+
+def _by_label(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Answers by their model and the condition they were given under, as the report has them."""
+    asked = [_asked(answer) for answer in answers]
+    sent = {Sent(*(getattr(answer, name) for name in Sent._fields)) for answer in answers}
+    series = series_of(asked, sent)
+    keys: dict[tuple[str, Series], list[Answer]] = defaultdict(list)
+    for answer, unit in zip(answers, asked, strict=True):
+        keys[answer.model, series[unit]].append(answer)
+    found: dict[str, list[Answer]] = {}
+    for (model, one), own in keys.items():
+        # A checkpoint's step and strength are in the name of its model.
+        words = (word for name, word in one.words if name not in ("step", "scale"))
+        label = SEPARATOR.join([model, *words])
+        while label in found:
+            label += "'"
+        found[label] = own
+    return found
+
+
+def _asked(answer: Answer) -> Asked:
+    named = {name: getattr(answer, name) for name in Asked._fields}
+    return Asked(**named | {"format": None if answer.format in PLAIN else answer.format})
 
 
 def _bases_first(models: Mapping[str, list[Answer]]) -> list[tuple[str, list[Answer]]]:
@@ -205,20 +238,26 @@ def _on_one_line(cell: str | Text) -> str | Text:
 def _section(answer: Answer) -> tuple[str, ...]:
     return (
         answer.task,
-        answer.source,
         answer.fingerprint,
         answer.judge,
+        answer.judge_id,
         answer.estimator,
         answer.rule,
+        answer.measure,
     )
 
 
-def _describe(section: Sequence[str], sections: int) -> str:
-    task, source, fingerprint, judge, estimator, rule = section[:6]
-    read = f" ({estimator}, {rule})" if rule != "none" else ""
-    judged = "no judge" if judge == "none" else f"judge {judge}{read}"
-    said = f"{task}: questions {source} ({fingerprint}), {judged}"
-    return said if sections == 1 else f"section · {said}"
+def _described(sections: Mapping[tuple[str, ...], Mapping[str, Sequence[Answer]]]) -> list[str]:
+    """What each section was measured with, judges of one name told apart."""
+    names = Counter(judge for judge, _ in {key[2:4] for key in sections})
+    found = []
+    for (task, fingerprint, judge, judge_id, estimator, rule, _), models in sections.items():
+        read = f" ({estimator}, {rule})" if rule != "none" else ""
+        shown = judge if names[judge] == 1 else judge_name(judge, judge_id)
+        judged = "no judge" if judge == "none" else f"judge {shown}{read}"
+        source = min((a.source for answers in models.values() for a in answers), key=len)
+        found.append(f"{task}: questions {source} ({fingerprint}), {judged}")
+    return found
 
 
 def _cells(answers: Sequence[Answer], thresholds: Thresholds) -> Iterable[Text]:
