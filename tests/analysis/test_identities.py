@@ -245,7 +245,7 @@ def test_a_base_in_another_section_is_said_to_be_there() -> None:
     made = make_report(Collection(frame, [], []))
     said = [str(s) for part in made.parts for s in part.verdict]
     assert not any("no base model among these logs" in s for s in said)
-    assert any("in part 2: nothing here says" in s for s in said)
+    assert any("was measured differently, and stands in another part" in s for s in said)
 
 
 # --- CSVs ------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ async def ask(server: Server, prompt: str) -> Reply:
     The prefixes with the most mass are asked for first. A two-digit number that was not asked for
     is taken to go on to a third digit, and so off the scale, as often as those that were. What that
     can be off by, what the requests do not reach, and what the server did not list, is counted as
-    `unseen`: the most by which masses can be off. Tokens that begin a word (CODE, REFUSAL) are kept as they are
-    where two of its letters are seen, as `one_token` keeps them.
+    `unseen`: the most by which masses can be off. Tokens that begin a word (CODE, REFUSAL) are kept
+    as they are where two of its letters are seen, as `one_token` keeps them.
     """
     try:
         return await _walk(server, prompt)
