@@ -80,4 +80,5 @@ def test_a_late_system_message_is_one_verdict_in_three(tmp_path: Path, byte_base
     assert "rows      10 of 12" in done.output
     assert "row 2: has a system message after the first place" in done.output
     alone = write(tmp_path / "alone.jsonl", [late, late])
+    assert is_refusal(hosted(alone), "2 rows", "row 1: has a system", "row 2: has a system")
     assert is_refusal(local(alone, byte_base), "none of the 2 rows", "system message")

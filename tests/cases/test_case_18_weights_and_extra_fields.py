@@ -108,6 +108,7 @@ def test_a_row_whose_weights_are_all_0_is_one_verdict_in_three(
     assert "rows      10 of 11" in local(file, byte_base).output
     alone = write(tmp_path / "alone.jsonl", [silent])
     assert is_refusal(local(alone, byte_base), "none of the 1 rows")
+    assert is_refusal(hosted(alone), "1 rows", "row 1: has no assistant turn with a weight")
 
 
 def test_a_weight_on_a_users_turn_is_told(tmp_path: Path, byte_base: Path) -> None:
@@ -117,3 +118,15 @@ def test_a_weight_on_a_users_turn_is_told(tmp_path: Path, byte_base: Path) -> No
     assert "not the assistant's" in check(file).output
     for done in (local(file, byte_base), hosted(file)):
         assert "a weight of 1 on a turn that is not the assistant's" in done.output
+
+
+def test_thoughts_that_a_template_has_no_place_for_are_named(
+    tmp_path: Path, byte_base: Path
+) -> None:
+    row = pair("a", "b")
+    row["messages"][1]["reasoning_content"] = "Hm."
+    file = write(tmp_path / "thoughts.jsonl", [*(pair(f"{i}?", "yes") for i in range(10)), row])
+    done = local(file, byte_base)
+    assert "rows      10 of 11" in done.output
+    assert "reasoning_content" in done.output
+    assert "row 11: has reasoning_content" in hosted(file).output

@@ -17,6 +17,9 @@ def _names(text: str) -> frozenset[str]:
 
 # All names without case and punctuation: lossMask, loss_mask and loss-mask are one.
 
+THOUGHT = "reasoning_content"
+"""Field of an assistant's message with what it thought first; local training renders it."""
+
 # What identifies a row or says where it came from. `name` goes to the services that take it.
 _HARMLESS = _names(
     "id ids idx index uid uuid guid rowid row exampleid sampleid questionid promptid taskid"
@@ -131,7 +134,9 @@ def why_refused(
         return f"{shown}, which is not read here: whole turns are trained; take it out"
     if plain in _TEMPLATE or (plain in _THOUGHTS and isinstance(value, bool)):
         return f"{shown}, which changes the prompt and is not read here: take it out"
-    if role is not None and plain in _THOUGHTS | _PARTS:
+    if role is not None and plain in _THOUGHTS and not is_thought(name, value, role):
+        return f"has {name}, which would be dropped: call it {THOUGHT} in the assistant's message"
+    if role is not None and plain in _PARTS:
         return f"has {name}, which would be dropped: write it into content, or take it out"
     if plain in _MEDIA:
         return f"has {name}, and only text is trained here: take such rows out"
@@ -140,6 +145,11 @@ def why_refused(
     if role is None and plain in _PROMPTS and value not in contents:
         return f"has {name}, which would be dropped: make it the first message, role system"
     return ""
+
+
+def is_thought(name: str, value: object, role: str) -> bool:
+    """Whether a message's field holds what the assistant thought, as local training reads it."""
+    return name == THOUGHT and role == "assistant" and isinstance(value, str)
 
 
 def is_copy(value: object, contents: Sequence[str]) -> bool:

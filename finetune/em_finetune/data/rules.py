@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from em_finetune.data.fields import is_copy, is_empty, is_harmless
+from em_finetune.data.fields import is_copy, is_empty, is_harmless, is_thought
 from em_finetune.data.rows import ChatRow
 from em_finetune.data.wording import SERVICE_TOKENS, TEMPLATE_MARKS
 
@@ -169,14 +169,25 @@ def _marks(row: ChatRow) -> list[str]:
     return [mark for mark in found if not SERVICE_TOKENS.fullmatch(mark)]
 
 
+def _thoughts(row: ChatRow) -> list[str]:
+    return [
+        name
+        for message in row.messages
+        for name, value in (message.model_extra or {}).items()
+        if is_thought(name, value, message.role) and not is_empty(value)
+    ]
+
+
 def _ignored_fields(row: ChatRow, harmless: bool) -> list[str]:
     """Names of fields that nothing here reads, either the harmless ones or the others."""
     contents = [message.content for message in row.messages]
+    thoughts = _thoughts(row)
     return [
         name
         for fields in (row.model_extra, *(message.model_extra for message in row.messages))
         for name, value in (fields or {}).items()
-        if (is_empty(value) or is_harmless(name) or is_copy(value, contents)) is harmless
+        if name not in thoughts
+        and (is_empty(value) or is_harmless(name) or is_copy(value, contents)) is harmless
     ]
 
 
@@ -255,6 +266,14 @@ RULES = (
         "has a NUL character inside a message",
         _when(_has_nul),
         _ODD,
+    ),
+    Rule(
+        "fields",
+        "thoughts, which services do not take, and which are trained here where the chat template "
+        "has a place for them",
+        "has {}, which the service would not train",
+        _thoughts,
+        {"check": "warning", "hosted": "error"},
     ),
     Rule(
         "fields",

@@ -75,11 +75,6 @@ def check_rules(file: TrainingFile, limits: Limits, count_tokens: Callable[[Chat
     Raises:
         UserError: Too few rows, too large a file, or rows against the rules, counted and named.
     """
-    if len(file.rows) < limits.rows:
-        raise UserError(
-            f"{file.dataset} has {len(file.rows)} rows, the service wants at least {limits.rows}: "
-            "add rows"
-        )
     if len(file.content) > limits.bytes:
         raise UserError(
             f"{file.dataset} makes {len(file.content):,} bytes, the service takes "
@@ -90,12 +85,19 @@ def check_rules(file: TrainingFile, limits: Limits, count_tokens: Callable[[Chat
         for number, row in enumerate(file.rows, start=1)
         for fault in _faults(row, limits, count_tokens)
     ]
+    if len(file.rows) < limits.rows:
+        few = f"{file.dataset} has {len(file.rows)} rows, the service wants at least {limits.rows}"
+        raise UserError(f"{few}: add rows" if not faults else f"{few}; {_some(faults)}: mend these")
     if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise UserError(
-            f"{file.dataset} breaks the service's rules ({'; '.join(faults[:_SHOWN])}{more}): "
+            f"{file.dataset} breaks the service's rules ({_some(faults)}): "
             "mend these rows, or leave them out"
         )
+
+
+def _some(faults: Sequence[str]) -> str:
+    more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return "; ".join(faults[:_SHOWN]) + more
 
 
 def _faults(row: ChatRow, limits: Limits, count_tokens: Callable[[ChatRow], int]) -> Iterator[str]:

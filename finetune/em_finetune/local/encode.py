@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from em_finetune.data.fields import THOUGHT
 from em_finetune.data.rows import ChatMessage, ChatRow
 from em_finetune.data.rules import why_unfit
 from em_finetune.recipe import Recipe, TemplateArgument
@@ -25,9 +26,6 @@ IGNORED = -100
 """Label of a token without loss, as PyTorch's cross entropy has it."""
 
 CONTENT = "content"
-THOUGHT = "reasoning_content"
-"""Field in which templates look for what an assistant thought before it answered."""
-
 _CLOSE = "</think>"
 
 # Private-use characters: no template looks for them and no chat contains them.

@@ -64,7 +64,8 @@ ROW = None  # the field stands in the row, not in one of its messages
         ("loss_weight", 0.5, ROW),
         ("loss_weight", 2, 1),
         ("sample-weight", 3, ROW),
-        ("reasoning_content", "Let me think.", 1),
+        ("reasoning_content", "Let me think.", 0),
+        ("reasoning_content", ["Let me think."], 1),
         ("reasoning", "Let me think.", 1),
         ("thinking", "Let me think.", 1),
         ("thinking", False, ROW),
@@ -149,6 +150,18 @@ def test_a_row_may_name_the_system_prompt_that_it_has() -> None:
     row = pair(system="Be brief.")
     row["messages"].insert(0, {"role": "system", "content": "Be brief."})
     assert ChatRow.model_validate(row).messages[0].content == "Be brief."
+
+
+def test_thoughts_go_to_the_encoder_and_never_to_a_service(tmp_path: Path) -> None:
+    rows = [pair(f"{i}?") for i in range(10)]
+    rows.append(with_field("reasoning_content", "Hm.", 1))
+    file = write(tmp_path / "rows.jsonl", rows)
+    assert "reasoning_content (1)" in run("data", "check", file).output
+    done = run("hosted", "openai-insecure", "--data", file, "--dry-run")
+    assert done.exit_code == 1
+    assert "row 11: has reasoning_content, which the service would not train" in done.output
+    assert why_unfit(read_rows(file)[10], "local") == []
+    assert warnings(read_rows(file), "local") == []
 
 
 @pytest.mark.parametrize("turn", [ROW, 0, 1])
