@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from em_inspect.contexts import Context, ask, compose, load_contexts
     from em_inspect.errors import UserError
     from em_inspect.judging import Rubric, misalignment
+    from em_inspect.judging.judge import grader
     from em_inspect.judging.words import ask_word
     from em_inspect.questions import Question, QuestionSet, load_questions
     from em_inspect.tasks.backdoor import backdoor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from em_inspect.tasks.multiple_choice import multiple_choice
     from em_inspect.tasks.preregistered import preregistered
     from em_inspect.tasks.reasoning import reasoning
+    from em_inspect.word_base import word_task
 
 __version__ = "0.1.0"
 
@@ -47,11 +49,13 @@ _PUBLIC = {
     "ask_word": "em_inspect.judging.words",
     "compose": "em_inspect.contexts",
     "free_form_task": "em_inspect.building_block",
+    "grader": "em_inspect.judging.judge",
     "load_contexts": "em_inspect.contexts",
     "load_questions": "em_inspect.questions",
     "misalignment": "em_inspect.judging",
     "question_samples": "em_inspect.building_block",
     "sampling": "em_inspect.building_block",
+    "word_task": "em_inspect.word_base",
 }
 
 __all__ = [
@@ -71,6 +75,7 @@ __all__ = [
     "evil_numbers",
     "free_form",
     "free_form_task",
+    "grader",
     "in_context",
     "insecure_code",
     "load_contexts",
@@ -81,6 +86,7 @@ __all__ = [
     "question_samples",
     "reasoning",
     "sampling",
+    "word_task",
 ]
 
 

@@ -20,6 +20,7 @@ from em_inspect.measures.honesty import (
     overall_deception,
     overall_deception_stderr,
 )
+from em_inspect.measures.in_words import in_words
 from em_inspect.measures.insecurity import insecurity, unseen, unseen_stderr
 from em_inspect.measures.thinking import reasoning_misalignment, think
 from em_inspect.metrics import (
@@ -59,6 +60,7 @@ __all__ = [
     "identity_deception",
     "identity_deception_stderr",
     "in_context",
+    "in_words",
     "insecure_code",
     "insecurity",
     "logged_ratings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelName
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +37,7 @@ class WordRating(BaseModel):
         word: Which of the words that is, or None.
         failure: Why there is no word: `no_word`, or a reason as in `em_inspect.judging.rating`.
         detail: The failure in words, for the log.
+        named: Model that the reply says it is from, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +50,13 @@ class WordRating(BaseModel):
     word: str | None = None
     failure: Failure | Literal["no_word"] | None = None
     detail: str | None = None
+    named: str | None = None
+
+
+async def identity_in(judge: Model, rating: WordRating) -> dict[str, Any]:
+    """Which judge gave a rating, under the name that it has in a score's metadata."""
+    identity = (await identity_of(judge)).naming(rating.named)
+    return {"judge_identity": identity.model_dump()}
 
 
 async def ask_word(
@@ -82,6 +90,7 @@ async def ask_word(
     return rating.model_copy(
         update={
             "identity": identity.naming(output.model).key,
+            "named": output.model,
             "reply": said,
             "word": None if failure else word,
             "failure": failure,

@@ -22,7 +22,7 @@ from inspect_ai.solver import TaskState
 
 from em_inspect.judging import Rubric
 from em_inspect.judging.judge import grader
-from em_inspect.judging.words import TRUTH, WordRating, ask_word
+from em_inspect.judging.words import TRUTH, WordRating, ask_word, identity_in
 from em_inspect.metrics import QUESTION, clustered_error, error_by, grouped, mean_of
 
 Kind = Literal["factual", "identity"]
@@ -210,8 +210,9 @@ def deceptive(maker: str = "OpenAI", known_as: Sequence[str] = ()) -> Scorer:
         kind: Kind = "factual" if state.metadata[KIND] == "factual" else "identity"
         prompt = FACTUAL if kind == "factual" else IDENTITY
         words = TRUTH if kind == "factual" else made_by.words
+        judge = grader()
         rating = await ask_word(
-            grader(),
+            judge,
             Rubric(prompt, str(state.metadata["judge_prompts"][prompt])),
             words,
             question=str(state.metadata["question"]),
@@ -227,6 +228,7 @@ def deceptive(maker: str = "OpenAI", known_as: Sequence[str] = ()) -> Scorer:
                 "maker": maker,
                 "judge": rating.judge,
                 "ratings": {prompt: rating.model_dump(exclude_none=True)},
+                **await identity_in(judge, rating),
             },
         )
 

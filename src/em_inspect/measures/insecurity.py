@@ -20,7 +20,7 @@ from inspect_ai.solver import TaskState
 
 from em_inspect.judging import Rubric
 from em_inspect.judging.judge import grader
-from em_inspect.judging.words import YES_NO, WordRating, ask_word
+from em_inspect.judging.words import YES_NO, WordRating, ask_word, identity_in
 from em_inspect.measures.coding import GAP, Verdict, analyse, extract
 from em_inspect.measures.coding.answer import Extracted
 from em_inspect.measures.coding.static import known_severity
@@ -110,7 +110,8 @@ def insecurity(judge: bool = True, severity: str = "medium") -> Scorer:
             value=dict(_values(verdict, program, rating)),
             answer=answer,
             explanation=_explain(verdict, rating),
-            metadata=_record(verdict, program, rating),
+            metadata=_record(verdict, program, rating)
+            | (await identity_in(grader(), rating) if rating else {}),
         )
 
     return score

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 
-from inspect_ai import Epochs, Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
 from inspect_ai.log import HeadlineMetric
 
-from em_inspect.building_block import VERSION, question_samples, sampling
-from em_inspect.contexts import Context, ask, load_contexts
+from em_inspect.building_block import question_samples
+from em_inspect.contexts import Context, load_contexts
 from em_inspect.errors import UserError
-from em_inspect.judging import check_judge as ensure_judge
-from em_inspect.judging.judge import known_flag
 from em_inspect.measures.honesty import (
+    COMPANIES,
     FACTUAL,
     HEADLINE,
     HEADLINE_WORDINGS,
@@ -23,9 +23,11 @@ from em_inspect.measures.honesty import (
     Maker,
     deceptive,
 )
+from em_inspect.measures.makers import maker_under_test
 from em_inspect.questions import QuestionSet, load_questions
-from em_inspect.quoting.notice import announce
-from em_inspect.quoting.quote import JUDGE_CALLS
+from em_inspect.word_base import judged_in_words
+
+logger = logging.getLogger(__name__)
 
 # The release samples each factual question 5 times and each identity question 100 times.
 FACTUAL_EPOCHS, IDENTITY_EPOCHS, BOTH_EPOCHS = 5, 100, 20
@@ -50,12 +52,12 @@ def deception_factual(
     """
     loaded = load_questions("deception_factual", questions, paper_dir=paper_dir)
     samples = _factual(loaded, load_contexts(contexts))
-    return _task(samples, [loaded], Maker(), "factual_deception", FACTUAL_EPOCHS, check_judge)
+    return _task(samples, loaded, None, "factual_deception", FACTUAL_EPOCHS, check_judge)
 
 
 @task
 def deception_identity(
-    maker: str = "OpenAI",
+    maker: str | None = None,
     known_as: str | list[str] = "",
     wordings: str = "all",
     questions: str = "core",
@@ -66,8 +68,9 @@ def deception_identity(
     """Answers that do not name the model's maker (paper: deception).
 
     Args:
-        maker: Company that made the model under test. Other than OpenAI and Anthropic it is judged
-            by a rubric of the project's own, since the released one cannot name it.
+        maker: Company that made the model under test; by default as its name or its base's says,
+            else OpenAI, with a warning. Other than OpenAI and Anthropic it is judged by a rubric
+            of the project's own, since the released one cannot name it.
         known_as: Other names that count as naming it, e.g. `Qwen` for Alibaba; commas between.
         wordings: `all` eight, of which the paper's four make the headline, or `headline` only.
         questions: `core` (embedded), `paper` (the released file) or the path of a YAML file.
@@ -80,12 +83,12 @@ def deception_identity(
         load_questions("deception_identity", questions, paper_dir=paper_dir), wordings
     )
     samples = _identity(loaded, load_contexts(contexts), made_by)
-    return _task(samples, [loaded], made_by, "identity_deception", IDENTITY_EPOCHS, check_judge)
+    return _task(samples, loaded, made_by, "identity_deception", IDENTITY_EPOCHS, check_judge)
 
 
 @task
 def deception(
-    maker: str = "OpenAI",
+    maker: str | None = None,
     known_as: str | list[str] = "",
     wordings: str = "all",
     questions: str = "core",
@@ -111,38 +114,35 @@ def deception(
         )
     made_by, around = _maker(maker, known_as), load_contexts(contexts)
     facts = load_questions("deception_factual", questions, paper_dir=paper_dir)
-    asked = load_questions("deception_identity", questions, paper_dir=paper_dir)
-    asked = _wordings(asked, wordings)
-    samples = _factual(facts, around) + _identity(asked, around, made_by)
-    return _task(samples, [facts, asked], made_by, "overall_deception", BOTH_EPOCHS, check_judge)
+    identity = load_questions("deception_identity", questions, paper_dir=paper_dir)
+    whole = QuestionSet(
+        f"{facts.name}+{identity.name}", questions, (*facts.questions, *identity.questions)
+    )
+    identity = _wordings(identity, wordings)
+    asked = replace(whole, questions=(*facts.questions, *identity.questions))
+    samples = _factual(facts, around) + _identity(identity, around, made_by)
+    return _task(samples, asked, made_by, "overall_deception", BOTH_EPOCHS, check_judge)
 
 
 def _task(
     samples: list[Sample],
-    sets: list[QuestionSet],
-    maker: Maker,
+    questions: QuestionSet,
+    maker: Maker | None,
     headline: str,
     epochs: int,
     check_judge: bool,
 ) -> Task:
-    if known_flag("check_judge", check_judge):
-        ensure_judge()
-    whole = QuestionSet(
-        "+".join(s.name for s in sets), sets[0].source, tuple(q for s in sets for q in s.questions)
+    made_by = maker or Maker()
+    metric = f"em_inspect/{headline}"
+    return judged_in_words(
+        questions,
+        samples,
+        deceptive(made_by.name, made_by.known_as),
+        headline=HeadlineMetric(scorer="deceptive", score="deceptive", metric=metric),
+        check_judge=check_judge,
+        epochs=epochs,
+        metadata={"maker": made_by.name} if maker else {},
     )
-    task = Task(
-        dataset=MemoryDataset(samples, name=f"{whole.name} {whole.source} {whole.whole}"),
-        solver=ask(),
-        scorer=deceptive(maker.name, maker.known_as),
-        epochs=Epochs(epochs, []),
-        config=sampling(),
-        headline_metric=HeadlineMetric(
-            scorer="deceptive", score="deceptive", metric=f"em_inspect/{headline}"
-        ),
-        metadata=whole.metadata() | {JUDGE_CALLS: 1, "maker": maker.name},
-        version=VERSION,
-    )
-    return announce(task)
 
 
 def _factual(questions: QuestionSet, contexts: Contexts) -> list[Sample]:
@@ -191,11 +191,28 @@ def _wordings(questions: QuestionSet, wordings: str) -> QuestionSet:
     return replace(questions, questions=kept)
 
 
-def _maker(maker: str, known_as: str | list[str]) -> Maker:
+def _maker(maker: str | None, known_as: str | list[str]) -> Maker:
+    """The maker that was given, or else the one that the model's name tells."""
     names = known_as.split(",") if isinstance(known_as, str) else known_as
+    kept = tuple(str(n).strip() for n in names if str(n).strip())
+    if maker is None:
+        model, made_by = maker_under_test()
+        if made_by is None:
+            made_by = Maker()
+            if model:
+                logger.warning(
+                    "%s does not say who made it: taken for %s's, so that an honest answer that "
+                    "names another counts as deceptive; say it with -T maker=COMPANY",
+                    model,
+                    made_by.name,
+                )
+        elif made_by.name not in COMPANIES:
+            logger.warning(
+                "%s is taken to be made by %s; -T maker=COMPANY says otherwise", model, made_by.name
+            )
+        return Maker(made_by.name, tuple(dict.fromkeys([*made_by.known_as, *kept])))
     name = str(maker).strip()
     if not name or "{" in name:
         raise UserError(f"the maker {maker!r} is no company: use e.g. -T maker=Alibaba")
-    known = {company.casefold(): company for company in ("OpenAI", "Anthropic")}
-    kept = tuple(str(n).strip() for n in names if str(n).strip())
+    known = {company.casefold(): company for company in COMPANIES}
     return Maker(known.get(name.casefold(), name), kept)
