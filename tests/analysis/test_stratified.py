@@ -19,7 +19,6 @@ from em_inspect.analysis.statistics import (
     Comparison,
     cells,
     compare,
-    correct_family,
     headlines,
     mean_of_both,
     mean_of_kinds,
@@ -251,18 +250,6 @@ def test_shares_are_those_of_the_questions_that_both_were_asked() -> None:
     assert found.second_side.others == ()
     assert found.pooled_models.value == pytest.approx(0.02)
     assert found.stratified.first == pytest.approx(0.02)
-
-
-def test_p_values_of_several_groups_are_corrected_together() -> None:
-    hits = {"a": 9, "b": 6, "c": 1}
-    parts = [answers(g, "q0", bad, 60 - bad, group=g) for g, bad in hits.items()]
-    frame = framed(*parts, answers("base", "q0", 0, 60))
-    found = [compare(cells(frame), g, "base", Criterion()) for g in "abc"]
-    corrected = correct_family([c for c in found if c])
-    p = [c.p for c in corrected]
-    assert [c.p_family for c in corrected] == pytest.approx(
-        [min(1, 3 * p[0]), max(3 * p[0], min(1, 2 * p[1])), max(2 * p[1], p[2])]
-    )
 
 
 def test_an_answer_that_nobody_scored_is_in_the_bounds() -> None:

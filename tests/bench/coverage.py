@@ -267,6 +267,10 @@ DESIGNS: dict[str, Design] = {
     "one question with 5 answers at 20 %, seven with 100 at 0.2 %": unequal_cells(
         [5] + [100] * 7, [0.2] + [0.002] * 7
     ),
+    "sixty questions with one answer each at 40 %": unequal_cells([1] * 60, [0.4] * 60),
+    "forty questions with one or two answers, at 90 or 10 %": unequal_cells(
+        [1] * 20 + [2] * 20, [0.9, 0.1] * 20
+    ),
     "one model with 30 answers at 60 %, five with 800 at 1 %": unequal_cells(
         [30] + [800] * 5, [0.6] + [0.01] * 5
     ),

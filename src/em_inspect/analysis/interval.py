@@ -90,6 +90,10 @@ def weighted_share(hits: ArrayLike, n: ArrayLike, weights: ArrayLike) -> Estimat
     Wilson's. Cells may differ in answers and in shares: a cell with few answers widens it by what
     it may hide, also where it has no hit.
 
+    Cells of one or a few answers show little of their own variance. So it is never narrower than
+    Wilson's at the answers that give the mean its variance where all cells have one share,
+    1 / sum(w^2 / n): what equally many answers in all cells have, and more than they need.
+
     Args:
         hits: Counts, shape (m,).
         n: Answers, shape (m,); cells without answers are left out.
@@ -104,8 +108,11 @@ def weighted_share(hits: ArrayLike, n: ArrayLike, weights: ArrayLike) -> Estimat
     share = float(np.sum(weights_ * hits_ / n_))
     if len(n_) == 1:
         return Estimate(share, *wilson(share, total), n=total, method="answers", units=total)
-    low = 0.0 if not hits_.any() else _score_bound(hits_, n_, weights_, share, below=True)
-    high = 1.0 if (hits_ == n_).all() else _score_bound(hits_, n_, weights_, share, below=False)
+    low, high = wilson(share, 1 / float(np.sum(weights_**2 / n_)))
+    if hits_.any():
+        low = min(low, _score_bound(hits_, n_, weights_, share, below=True))
+    if not (hits_ == n_).all():
+        high = max(high, _score_bound(hits_, n_, weights_, share, below=False))
     return Estimate(share, low, high, total, "answers", total)
 
 

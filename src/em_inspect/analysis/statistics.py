@@ -431,8 +431,6 @@ class Comparison:
             all their pooled answers.
         p_seeds: Two-sided p-value over seeds: paired t where the models are the same, else Welch's
             t; NaN with fewer than 2 scored models a side.
-        p_family: Holm's correction of the lead's p-value for all comparisons of a family
-            (`correct_family`); NaN before.
         questions: One contrast per question with enough scored answers on both sides; the tests
             over questions are about these, the pooled differences about all that both answered.
         unscored: How the sides differ in answers that are in no share: all of them first.
@@ -454,7 +452,6 @@ class Comparison:
     p_seeds: float
     questions: list[Contrast]
     unscored: list[UnscoredDifference]
-    p_family: float = NAN
 
     @property
     def pooled(self) -> Estimate:
@@ -474,12 +471,6 @@ class Comparison:
     def over_seeds(self) -> Estimate | None:
         """The difference within questions for new seeds, where that can be said."""
         return self.stratified.seeds
-
-    @property
-    def p(self) -> float:
-        """The p-value of the lead: over seeds, else within questions, else over questions."""
-        known = (self.p_seeds, self.stratified.p, self.p_questions)
-        return next((p for p in known if not math.isnan(p)), NAN)
 
     @property
     def disagree(self) -> bool:
@@ -610,18 +601,6 @@ def _as_hits(counts: DataFrame, outcome: str) -> DataFrame:
     """The cells with an outcome counted among all answers, in the place of misaligned ones."""
     hits = counts["answers"] - counts["scored"] if outcome == "unscored" else counts[outcome]
     return counts.assign(misaligned=hits, square=hits, scored=counts["answers"])
-
-
-def correct_family(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm's correction (1979) over all comparisons of a family, e.g. every group with the base."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [place for place, c in enumerate(comparisons) if not math.isnan(c.p)]
-    corrected = dict.fromkeys(range(len(comparisons)), NAN)
-    if known:
-        adjusted = multipletests([comparisons[place].p for place in known], method="holm")[1]
-        corrected |= dict(zip(known, map(float, adjusted), strict=True))
-    return [replace(c, p_family=corrected[place]) for place, c in enumerate(comparisons)]
 
 
 def _contrasts(
