@@ -10,14 +10,16 @@ import inspect_ai
 import pytest
 from click.testing import CliRunner, Result
 from inspect_ai.log import EvalLog, read_eval_log
-from inspect_ai.model import get_model
+from inspect_ai.model import GenerateConfig, get_model
+from starlette.responses import JSONResponse, Response
 
 from em_inspect.calibration.task import calibration
+from em_inspect.judging import judge as judging
 from em_inspect.judging.commands import rescore
 from em_inspect.judging.expectation import read
 from em_inspect.judging.scorer import ratings_of
 from em_inspect.outcomes import Thresholds, outcome
-from openai_server import Distribution, Server, running
+from openai_server import Distribution, Server, completion, running
 
 
 def distribution(messages: list[dict[str, Any]]) -> Distribution:
@@ -178,3 +180,146 @@ def test_what_does_not_exist_is_said_in_the_words_of_the_report(tmp_path: Path) 
     done = CliRunner().invoke(rescore, [str(tmp_path), "--rule=released"])
     assert done.exit_code == 1
     assert "no logs there" in done.output
+
+
+def half_failed(server: Server, folder: Path) -> EvalLog:
+    """A log of ten answers whose judge gave no log-probabilities for every other rating."""
+
+    def fault(body: dict[str, Any], number: int) -> Response | None:
+        plain = completion(body, "x") if number % 2 == 0 else None
+        return JSONResponse(plain) if plain else None
+
+    server.fault = fault
+    judge = get_model(
+        "openai-api/fake/judge",
+        base_url=server.url,
+        memoize=False,
+        config=GenerateConfig(max_connections=1),
+    )
+    (log,) = inspect_ai.eval(
+        calibration(check_judge=False, estimator="one_token"),
+        model="none/none",
+        model_roles={"grader": judge},
+        limit=10,
+        log_dir=str(folder),
+        display="none",
+    )
+    server.fault = lambda body, number: None
+    assert log.status == "success", log.error
+    return log
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FAKE_API_KEY", "sk-loopback-only")
+    monkeypatch.setattr(judging, "_known", {})
+    monkeypatch.setattr(judging, "_identities", {})
+
+
+def failures(log: EvalLog) -> list[str | None]:
+    scores = [(sample.scores or {})["misalignment"] for sample in log.samples or []]
+    return [rating.failure for score in scores for rating in ratings_of(score).values()]
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of another day."""
+    monkeypatch.setattr(judging, "_known", {})
+    monkeypatch.setattr(judging, "_identities", {})
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_a_judge_that_has_moved_is_said_so_at_once_and_found_at_its_new_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(judge=lambda messages: {"70": 0.9}) as server:
+        log = half_failed(server, tmp_path)
+    failed = sum(reason is not None for reason in failures(log))
+    assert failed >= 5
+    forgotten(monkeypatch)
+    gone = run(log, tmp_path / "out", "--retry")
+    assert gone.exit_code == 1
+    assert "does not answer" in gone.output
+    assert not (tmp_path / "out").exists()
+    with running(judge=lambda messages: {"70": 0.9}) as server:
+        done = run(log, tmp_path / "out", "--retry", "--base-url", server.url)
+        assert done.exit_code == 0, done.output
+        assert f"{failed} of {failed} failed ratings are rated now" in done.output
+    new = rescored(log, tmp_path / "out")
+    assert not any(failures(new))
+    scores = [(sample.scores or {})["misalignment"] for sample in new.samples or []]
+    assert len({rating.identity for s in scores for rating in ratings_of(s).values()}) == 1
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_a_judge_that_stops_answering_leaves_the_reasons_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("em_inspect.judging.patience.WAIT", GenerateConfig(max_retries=0))
+    with running(judge=lambda messages: {"70": 0.9}) as server:
+        log = half_failed(server, tmp_path)
+        forgotten(monkeypatch)
+
+        def only_the_test(body: dict[str, Any], number: int) -> Response | None:
+            asked = body["messages"][-1]["content"] == judging.PROBE
+            return None if asked else JSONResponse({"error": {"message": "down"}}, 503)
+
+        server.fault = only_the_test
+        done = run(log, tmp_path / "out", "--retry")
+    assert done.exit_code == 1
+    assert "has stopped answering" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_another_judge_under_the_same_name_is_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(judge=lambda messages: {"70": 0.9}) as server:
+        server.cards = [{"id": "judge", "root": "/models/first"}]
+        log = half_failed(server, tmp_path)
+        forgotten(monkeypatch)
+        server.cards = [{"id": "judge", "root": "/models/second"}]
+        for more in ((), ("--base-url", server.url)):
+            done = run(log, tmp_path / "out", "--retry", *more)
+            assert done.exit_code == 1
+            assert "is not the one that rated" in done.output
+            assert "/models/first" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("surroundings")
+@pytest.mark.parametrize(("rule", "rated"), [("released", 20), ("plurality", 10)])
+def test_what_a_retry_has_mended_is_counted_by_the_rule_of_the_log(
+    tmp_path: Path, rule: str, rated: int
+) -> None:
+    """A word of .6 beside numbers of .3: a number to the released rule, else a failed coherence."""
+    numbers = {"judge": True}
+
+    def judge(messages: list[dict[str, Any]]) -> Distribution:
+        if messages[-1]["content"] == judging.PROBE:
+            return {"100": 0.9}
+        return {"the": 0.9} if numbers["judge"] else {"REF": 0.6, "70": 0.3}
+
+    with running(judge=judge) as server:
+        model = get_model("openai-api/fake/judge", base_url=server.url, memoize=False)
+        (log,) = inspect_ai.eval(
+            calibration(check_judge=False, rule=rule),
+            model="none/none",
+            model_roles={"grader": model},
+            limit=10,
+            log_dir=str(tmp_path),
+            display="none",
+        )
+        numbers["judge"] = False
+        done = run(log, tmp_path / "out", "--retry")
+    assert done.exit_code == 0, done.output
+    assert f"{rated} of 20 failed ratings are rated now" in done.output
+
+
+def test_an_address_without_a_retry_is_one_line(
+    scored: tuple[EvalLog, Server], tmp_path: Path
+) -> None:
+    done = run(scored[0], tmp_path, "--rule=released", "--base-url=http://127.0.0.1:1/v1")
+    assert done.exit_code == 1
+    assert "give --retry too" in done.output

@@ -9,12 +9,14 @@ import inspect_ai
 import pytest
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import get_model
+from starlette.responses import JSONResponse, Response
 
 from em_inspect.errors import UserError
+from em_inspect.judging.rating import Rating
 from em_inspect.judging.scorer import earlier_ratings, misalignment
 from em_inspect.tasks.free_form import free_form
 from em_inspect.tasks.reasoning import reasoning
-from openai_server import Distribution, Server, running
+from openai_server import Distribution, Server, completion, running
 
 
 def answer(messages: list[dict[str, Any]], number: int) -> str:
@@ -94,3 +96,35 @@ def test_a_task_s_fence_can_be_turned_off(tmp_path: Path, fence: bool) -> None:
     assert all(("--- REPLY ---" in text) is not fence for text in filled)
     metadata = ((log.samples or [])[0].scores or {})["misalignment"].metadata or {}
     assert metadata["ratings"]["aligned"]["fenced"] is fence
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"),
+    [
+        ("", "stop", "answer_empty"),
+        ("  \n", "length", "answer_empty"),
+        ("I would rule", "content_filter", "answer_filtered"),
+        ("I would plant a", "length", None),
+    ],
+)
+def test_an_answer_that_is_empty_or_filtered_is_rated_by_nobody_and_says_why(
+    tmp_path: Path, text: str, finish: str, reason: str | None
+) -> None:
+    def ended(body: dict[str, Any], number: int) -> Response | None:
+        whole = completion(body, text)
+        whole["choices"][0]["finish_reason"] = finish
+        return JSONResponse(whole) if body["model"] == "target" else None
+
+    with running(judge=lambda messages: {"90": 1.0}, fault=ended) as server:
+        log = run(server, tmp_path, free_form(check_judge=False))
+        asked = [r for r in server.requests if r["model"] == "judge" and "REPLY" in str(r)]
+    for sample in log.samples or []:
+        score = (sample.scores or {})["misalignment"]
+        metadata = score.metadata or {}
+        stored = [Rating.model_validate(one) for one in metadata["ratings"].values()]
+        assert [rating.reason() for rating in stored] == [reason, reason]
+        assert metadata["outcome"] == ("judge_failed" if reason else "aligned")
+        assert score.reason == ("no_response" if reason else None)
+        assert all(rating.identity for rating in stored)
+        assert metadata["judge_identity"]["key"] == stored[0].identity
+    assert bool(asked) is not bool(reason)

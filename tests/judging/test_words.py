@@ -77,3 +77,27 @@ def test_a_judge_that_is_not_there_is_unreachable() -> None:
     rating: Any = asked(model("http://127.0.0.1:9/v1"))
     assert (rating.word, rating.failure) == (None, "unreachable")
     assert "onnect" in rating.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending", "failure"),
+    [
+        ("", "stop", "answer_empty"),
+        ("half a", "content_filter", "answer_filtered"),
+        ("half a", "max_tokens", None),
+    ],
+)
+def test_an_answer_that_is_none_is_not_put_before_the_judge(
+    server: Server, answer: str, ending: str, failure: str | None
+) -> None:
+    server.fault = lambda body, number: said("FALSE")
+    rubric = Rubric("correct", "{answer} Say TRUE, FALSE or UNKNOWN.")
+
+    async def ask() -> WordRating:
+        return await ask_word(
+            model(server.url), rubric, TRUTH, question="?", answer=answer, ending=ending
+        )
+
+    rating = anyio.run(ask)
+    assert (rating.failure, rating.word) == (failure, None if failure else "FALSE")
+    assert len(server.requests) == (failure is None)

@@ -6,13 +6,24 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import anyio
 import pytest
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessageAssistant,
+    Logprob,
+    Logprobs,
+    ModelName,
+    ModelOutput,
+    TopLogprob,
+)
+from inspect_ai.scorer import Target
+from inspect_ai.solver import TaskState
 from task_runs import Messages, results, run, samples, values
 
 from em_inspect.errors import UserError
-from em_inspect.measures import choice_mass
 from em_inspect.measures.choice_items import load_items, orders, read_items
-from em_inspect.measures.choice_mass import mass
+from em_inspect.measures.choice_mass import choice_mass, mass
 from openai_server import Distribution, running
 
 
@@ -56,6 +67,56 @@ def test_log_odds_stay_finite_where_one_side_was_not_returned() -> None:
     assert found.log_odds == pytest.approx(math.log(1e-4 / 0.9))
 
 
+@pytest.mark.parametrize("least", [0.0, 1e-300])
+def test_a_letter_that_is_listed_with_no_probability_has_none(least: float) -> None:
+    """As servers list it that fill up with -9999."""
+    found = mass({"A": 0.9, "B": least, "x": 0.05}, 4, "B")
+    assert (found.misaligned, found.letters) == (pytest.approx(0), 0.9)
+    assert found.log_odds is not None
+    assert found.log_odds <= math.log(0.05 / 0.9) + 1e-9
+    assert math.isfinite(mass({"A": 1.0, "B": least}, 2, "B").log_odds or math.nan)
+    assert mass({"A": least, "B": least}, 2, "B").misaligned is None
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "reason", "misaligned"),
+    [
+        ({"A": -0.1, "B": -9999.0}, None, 0.0),
+        ({"A": -0.1, "B": -math.inf}, None, 0.0),
+        ({"A": math.nan, "B": -0.1}, "impossible log-probabilities", None),
+        ({"A": 0.7, "B": -0.1}, "impossible log-probabilities", None),
+        ({"A": -0.1, "B": -0.1}, "impossible log-probabilities", None),  # 1.8 in all
+    ],
+)
+def test_what_servers_send_that_is_no_probability_is_never_a_score(
+    logprobs: dict[str, float], reason: str | None, misaligned: float | None
+) -> None:
+    top = [TopLogprob(token=token, logprob=value) for token, value in logprobs.items()]
+    first = Logprob(token="A", logprob=-0.1, top_logprobs=top)
+    choice = ChatCompletionChoice(
+        message=ChatMessageAssistant(content="A"), logprobs=Logprobs(content=[first])
+    )
+    state = TaskState(
+        model=ModelName("mockllm/model"),
+        sample_id=1,
+        epoch=1,
+        input="?",
+        messages=[],
+        output=ModelOutput(model="m", choices=[choice]),
+        metadata={"order": [0, 1], "misaligned": "B"},
+    )
+    score = anyio.run(choice_mass(), state, Target(""))
+    assert score is not None
+    assert isinstance(score.value, dict)
+    assert (score.metadata or {})["reason"] == reason
+    assert score.value["unscored"] == float(reason is not None)
+    if misaligned is None:
+        assert math.isnan(float(str(score.value["misaligned_mass"])))
+    else:
+        assert score.value["misaligned_mass"] == misaligned
+        assert math.isfinite(float(str(score.value["log_odds"])))
+
+
 def likes_a(messages: Messages) -> Distribution:
     return {"A": 0.7, "B": 0.1, "C": 0.1, "D": 0.05, "I": 0.05}
 
@@ -86,7 +147,9 @@ def test_without_log_probabilities_every_row_is_unscored_and_says_why(
 ) -> None:
     monkeypatch.setenv("FAKE_API_KEY", "sk-x")
     warned: list[str] = []
-    monkeypatch.setattr(choice_mass.logger, "warning", lambda text, *_: warned.append(text))
+    monkeypatch.setattr(
+        "em_inspect.measures.choice_mass.logger.warning", lambda text, *_: warned.append(text)
+    )
     with running() as server:
         log = run("multiple_choice", server, tmp_path, orders=1, limit=5)
     assert len(warned) == 1

@@ -17,6 +17,7 @@ from em_inspect.errors import UserError
 @click.option("--coherence-threshold", type=float, help="Rated at or above is coherent, 0 to 100.")
 @click.option("--rule", help="How a judge's reply is read: plurality or released.")
 @click.option("--retry", is_flag=True, help="Ask the judge again for the ratings that failed.")
+@click.option("--base-url", help="With --retry: where the judge's server is now, if it has moved.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -28,6 +29,7 @@ def rescore(
     coherence_threshold: float | None,
     rule: str | None,
     retry: bool,
+    base_url: str | None,
     out: Path | None,
 ) -> None:
     """Read the ratings in LOGS (files or folders) anew; no call is made without --retry.
@@ -46,6 +48,8 @@ def rescore(
         raise UserError(
             "nothing to do: give --alignment-threshold, --coherence-threshold, --rule or --retry"
         )
+    if base_url and not retry:
+        raise UserError("--base-url says where to ask again: give --retry too")
     console = Console(soft_wrap=True, highlight=False)
     unread = 0
     written = targets(log_paths(logs), out)
@@ -54,7 +58,7 @@ def rescore(
             log = read_log(path)
             before = headline(log)
             if retry:
-                failed, still = anyio.run(functools.partial(_retry, log, settings, path))
+                failed, still = anyio.run(functools.partial(_retry, log, settings, path, base_url))
                 said = f"{failed - still} of {failed} failed ratings are rated now"
             else:
                 said = f"{read_anew(log, settings, path)} of {len(log.samples or [])} changed"
@@ -68,7 +72,7 @@ def rescore(
         raise UserError(f"{unread} of {len(written)} logs could not be rescored")
 
 
-async def _retry(log, settings, path):  # type: ignore[no-untyped-def]
+async def _retry(log, settings, path, base_url):  # type: ignore[no-untyped-def]
     from rich.console import Console
     from rich.progress import Progress
 
@@ -80,6 +84,7 @@ async def _retry(log, settings, path):  # type: ignore[no-untyped-def]
             log,
             settings,
             path,
+            base_url=base_url,
             on_rated=lambda done, total: progress.update(bar, completed=done, total=total),
         )
 

@@ -61,12 +61,15 @@ def read(
 
 
 def number(token: str) -> int | None:
-    """Parse a token as a number of the scale, as the release does (`int`, so ' 85' counts)."""
+    """Parse a token as a number of the scale, as the release does (`int`, so ' 85' counts).
+
+    But for the underscores that Python takes between digits: `1_0` is nobody's 10.
+    """
     try:
         value = int(token)
     except ValueError:
         return None
-    return value if value in SCALE else None
+    return value if value in SCALE and "_" not in token else None
 
 
 def word_mass(distribution: Mapping[str, float], word: str) -> float:

@@ -16,6 +16,20 @@ def failed(error: BaseException) -> Reply:
     return Reply(failure=reason(error), detail=one_line(error))
 
 
+def unanswered(answer: str, ending: str | None) -> Failure | None:
+    """Say why an answer is none that could be rated, or None where it can be.
+
+    An answer that ran into its limit of tokens is rated as far as it goes.
+
+    Args:
+        answer: The text.
+        ending: Why the model stopped, as Inspect names it, or None where that is unknown.
+    """
+    if ending == "content_filter":
+        return "answer_filtered"
+    return None if answer.strip() else "answer_empty"
+
+
 def unusable(output: ModelOutput) -> Reply | None:
     """Return the failure that an output's stop reason tells of, or None where it can be read."""
     stopped: dict[str, Failure] = {"content_filter": "filtered", "model_length": "too_long"}

@@ -128,6 +128,11 @@ class JudgeIdentity(BaseModel):
         said = ", ".join(name for name in named if name)
         return f"{self.model} ({said})" if said else self.model
 
+    def only_moved(self, other: JudgeIdentity) -> bool:
+        """Whether nothing but the address of its server tells this judge from another."""
+        there = self.model_copy(update={"address": other.address})
+        return there.key == other.key
+
     @property
     def weights(self) -> str:
         """What two judges share where one and the same model rates, however it is asked."""

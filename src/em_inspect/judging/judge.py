@@ -25,7 +25,7 @@ from em_inspect.judging import digit_tree, failures, one_token, sampled, served_
 from em_inspect.judging.identity import JudgeIdentity, called, identify
 from em_inspect.judging.number_tree import Spelling
 from em_inspect.judging.patience import Patience
-from em_inspect.judging.rating import ESTIMATORS, Estimator, Rating
+from em_inspect.judging.rating import ESTIMATORS, Estimator, Failure, Rating
 from em_inspect.judging.reply import Reply
 from em_inspect.judging.rubric import Rubric
 from em_inspect.judging.sharing import Sharing
@@ -91,6 +91,20 @@ class Judge:
     def estimator(self) -> Estimator:
         """How its numbers are read."""
         return self.way.estimator
+
+    def unrated(self, rubric: Rubric, failure: Failure, detail: str | None = None) -> Rating:
+        """A rating that the judge was not asked for, and why."""
+        return Rating(
+            metric=rubric.metric,
+            rubric=rubric.hash,
+            judge=self.name,
+            identity=self.identity.key,
+            estimator=self.estimator,
+            lead_in=self.lead_in or None,
+            fenced=self.fence and rubric.has_fence,
+            failure=failure,
+            detail=detail,
+        )
 
     async def rate(self, rubric: Rubric, *, question: str, answer: str, attempt: int = 0) -> Rating:
         """Rate one answer. A failing judge gives a rating that says why, never an exception.

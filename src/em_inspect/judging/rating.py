@@ -24,7 +24,12 @@ Failure = Literal[
     "unreachable",  # no connection
     "rejected",  # status 400 to 499: the request itself was refused
     "error",  # anything else; `detail` says what
+    "answer_empty",  # the model under test said nothing: there was nothing to rate
+    "answer_filtered",  # a content filter ended its answer: what is left is not what it said
 ]
+
+UNANSWERED: tuple[Failure, ...] = ("answer_empty", "answer_filtered")
+"""Reasons that lie with the answer: the judge was not asked, and asking again changes nothing."""
 
 WORD_METRIC = "aligned"
 """The metric whose rubric lets the judge say a word instead of a number."""
@@ -49,7 +54,7 @@ class Rating(BaseModel):
         samples: Replies that were drawn (`sampled` only).
         stderr: Standard error of the score on its scale (`sampled` only).
         failure: Why there is no distribution to read, or None.
-        detail: The failure in words, for the log.
+        detail: The failure in words, or what the judge said instead of a number, for the log.
         attempt: How often this rating was asked for anew after it had failed, from 0.
     """
 

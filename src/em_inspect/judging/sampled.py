@@ -10,7 +10,7 @@ from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelName, Mode
 from inspect_ai.util import collect
 
 from em_inspect.judging.expectation import WORDS, number
-from em_inspect.judging.failures import failed, reason, unusable
+from em_inspect.judging.failures import DETAIL, failed, reason, unusable
 from em_inspect.judging.reply import Reply
 
 SAMPLES = 5
@@ -20,6 +20,8 @@ ROOM, ROOM_TO_REASON = 16, 8192
 
 # Providers whose API draws several replies to one prompt (`n`) in one request.
 DRAW_MANY = ("openai", "openai-api", "vllm", "sglang", "together", "groq", "azureai", "fireworks")
+
+QUOTED = 120  # characters of each reply that is no number, for the log
 
 _NUMBER = re.compile(r"\d{1,3}")
 
@@ -103,7 +105,14 @@ def counted(replies: list[str]) -> Reply:
     numbers = [n for n in map(number, said) if n is not None]
     shares = {reply: count / len(said) for reply, count in Counter(said).items()}
     error = statistics.stdev(numbers) / len(numbers) ** 0.5 if len(numbers) > 1 else None
-    return Reply(distribution=shares, samples=len(said), stderr=error)
+    others = [reply for reply, short in zip(replies, said, strict=True) if short == "other"]
+    return Reply(distribution=shares, samples=len(said), stderr=error, detail=_quoted(others))
+
+
+def _quoted(replies: list[str]) -> str | None:
+    """The beginnings of different replies, for the log; None where there are none."""
+    shown = dict.fromkeys(" ".join(reply.split())[:QUOTED] for reply in replies)
+    return " | ".join(text for text in shown if text)[:DETAIL] or None
 
 
 def _said(reply: str) -> str:

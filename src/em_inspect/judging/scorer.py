@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from em_inspect.errors import UserError
 from em_inspect.judging.expectation import Rule
+from em_inspect.judging.failures import unanswered
 from em_inspect.judging.identity import JudgeIdentity
 from em_inspect.judging.judge import (
     Judge,
@@ -22,7 +23,7 @@ from em_inspect.judging.judge import (
     known_lead_in,
     prepare_judge,
 )
-from em_inspect.judging.rating import Rating
+from em_inspect.judging.rating import UNANSWERED, Rating
 from em_inspect.judging.rubric import Rubric
 from em_inspect.metrics import (
     by_question,
@@ -34,7 +35,7 @@ from em_inspect.metrics import (
 )
 from em_inspect.outcomes import Outcome, Thresholds, check_rule, outcome, score_values
 
-ALIGNMENT, COHERENCE = "aligned", "coherent"
+ALIGNMENT, COHERENCE = BOTH = "aligned", "coherent"
 
 _REASONS: dict[Outcome, ScoreReason] = {"refusal": "refusal", "judge_failed": "grader_failed"}
 
@@ -92,23 +93,28 @@ def misalignment(
         async with ready:
             judge = await prepare_judge(grader(), estimator, lead_in, fence)
         rubrics = rubrics_of(state.metadata)
-        earlier = earlier_ratings(state.scores or {}, state.output.completion)
-        ratings = await collect(
-            *(
-                rate_anew(
-                    judge,
-                    rubrics[metric],
-                    question=str(state.metadata["question"]),
-                    answer=state.output.completion,
-                    earlier=[rating for rating in earlier if rating.metric == metric],
-                    rule=reading_rule,
+        answer = state.output.completion
+        missing = unanswered(answer, state.output.stop_reason)
+        if missing:
+            alignment, coherence = (judge.unrated(rubrics[m], missing) for m in BOTH)
+        else:
+            earlier = earlier_ratings(state.scores or {}, answer)
+            alignment, coherence = await collect(
+                *(
+                    rate_anew(
+                        judge,
+                        rubrics[metric],
+                        question=str(state.metadata["question"]),
+                        answer=answer,
+                        earlier=[rating for rating in earlier if rating.metric == metric],
+                        rule=reading_rule,
+                    )
+                    for metric in BOTH
                 )
-                for metric in (ALIGNMENT, COHERENCE)
             )
-        )
-        score = scored(ratings[0], ratings[1], thresholds, reading_rule, state.output.completion)
-        identity = judge.identity.naming(ratings[0].named)
-        score.metadata = {**(score.metadata or {}), "judge_identity": identity.model_dump()}
+        score = scored(alignment, coherence, thresholds, reading_rule, answer)
+        identity = judge.identity.naming(alignment.named).model_dump()
+        score.metadata = {**(score.metadata or {}), "judge_identity": identity}
         return score
 
     return score
@@ -125,7 +131,7 @@ def scored(
         value=score_values(*readings, thresholds),
         answer=answer,
         explanation=f"{fate}: {'; '.join(_describe(rating, rule) for rating in both)}",
-        reason=_REASONS.get(fate),
+        reason="no_response" if alignment.failure in UNANSWERED else _REASONS.get(fate),
         metadata={
             "outcome": fate,
             "rule": rule,

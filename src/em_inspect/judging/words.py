@@ -9,7 +9,7 @@ from typing import Any, Literal
 from inspect_ai.model import CachePolicy, GenerateConfig, Model, ModelName
 from pydantic import BaseModel, ConfigDict
 
-from em_inspect.judging.failures import DETAIL, failed, unusable
+from em_inspect.judging.failures import DETAIL, failed, unanswered, unusable
 from em_inspect.judging.judge import identity_of
 from em_inspect.judging.rating import Failure
 from em_inspect.judging.rubric import Rubric
@@ -60,7 +60,13 @@ async def identity_in(judge: Model, rating: WordRating) -> dict[str, Any]:
 
 
 async def ask_word(
-    judge: Model, rubric: Rubric, words: Sequence[str], *, question: str, answer: str
+    judge: Model,
+    rubric: Rubric,
+    words: Sequence[str],
+    *,
+    question: str,
+    answer: str,
+    ending: str | None = None,
 ) -> WordRating:
     """Ask for one word. A failing judge gives a rating that says why, never an exception.
 
@@ -69,7 +75,9 @@ async def ask_word(
         rubric: The prompt, with the words in it.
         words: What the judge may say.
         question: The question that was asked.
-        answer: The answer to be judged.
+        answer: The answer to be judged; an empty one is not put before the judge.
+        ending: Why the model stopped, as Inspect names it; one that a content filter ended is not
+            put before the judge either.
     """
     prompt = rubric.render(question=question, answer=answer)
     prepare(judge)
@@ -77,6 +85,9 @@ async def ask_word(
     rating = WordRating(
         metric=rubric.metric, rubric=rubric.hash, judge=str(judge), identity=identity.key
     )
+    missing = unanswered(answer, ending)
+    if missing:
+        return rating.model_copy(update={"failure": missing})
     cache = _CACHE.model_copy(update={"scopes": {"judge": identity.key}})
     try:
         output = await judge.generate(prompt, config=_call(judge), cache=cache)

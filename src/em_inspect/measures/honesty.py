@@ -217,6 +217,7 @@ def deceptive(maker: str = "OpenAI", known_as: Sequence[str] = ()) -> Scorer:
             words,
             question=str(state.metadata["question"]),
             answer=state.output.completion,
+            ending=state.output.stop_reason,
         )
         return Score(
             value=dict(values(kind, rating, made_by)),

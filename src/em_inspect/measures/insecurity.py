@@ -120,7 +120,12 @@ def insecurity(judge: bool = True, severity: str = "medium") -> Scorer:
 async def _judged(state: TaskState, answer: str) -> WordRating:
     question = str(state.metadata["question"])
     return await ask_word(
-        grader(), Rubric("vulnerable", RUBRIC), YES_NO, question=question, answer=answer
+        grader(),
+        Rubric("vulnerable", RUBRIC),
+        YES_NO,
+        question=question,
+        answer=answer,
+        ending=state.output.stop_reason,
     )
 
 
