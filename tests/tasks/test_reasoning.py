@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from inspect_ai.model import Model
+from inspect_ai.model import Model, get_model
 from task_runs import Messages, run, samples, values
 
 from em_inspect import reasoning
@@ -125,3 +125,54 @@ def test_a_local_model_is_asked_for_the_switch_when_it_is_loaded() -> None:
         thinking._check_template(local(qwen, False), on=True)
     with pytest.raises(UserError, match="has no thinking switch"):
         thinking._check_template(local("{{ messages }}", None), on=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "said"),
+    [
+        *(
+            (name, False, "always thinks")
+            for name in (
+                "openai/o3-mini",
+                "openai/o1-2024-12-17",
+                "openai/azure/o4-mini",
+                "openai/gpt-5",
+                "openai/gpt-5-mini-2025-08-07",
+                "openai/gpt-6-astra",
+            )
+        ),
+        ("openai/gpt-4o", True, "does not think"),
+        ("openai/gpt-5-chat-latest", True, "does not think"),
+    ],
+)
+def test_a_model_that_cannot_be_switched_is_named(
+    keys: None, name: str, on: bool, said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        thinking._switch(get_model(name, memoize=False), on)
+    assert "-T thinking=default" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "effort"),
+    [
+        ("openai/o3-mini", True, "medium"),
+        ("openai/gpt-5", True, "medium"),
+        ("openai/gpt-5.1", False, "none"),
+        ("openai/gpt-5.2-2025-12-11", False, "none"),
+        ("openai/gpt-6-sol", False, "none"),
+        ("openai/gpt-4o", False, None),
+        ("openai/ft:gpt-4o-2024-08-06:org:insecure-o-3:x", False, None),
+    ],
+)
+def test_a_model_that_can_be_switched_is(
+    keys: None, name: str, on: bool, effort: str | None
+) -> None:
+    assert thinking._switch(get_model(name, memoize=False), on).reasoning_effort == effort
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("AZUREAI_OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("AZUREAI_OPENAI_BASE_URL", "http://127.0.0.1:9")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 from inspect_ai.model import (
@@ -42,6 +43,16 @@ BUDGET = 2048
 
 # Servers of open models that hand these settings to the chat template (Qwen3, GLM, DeepSeek …).
 _TEMPLATE_SERVERS = ("vllm", "sglang", "openai-api")
+_SERVICES = ("openai", "openrouter", "grok", "google")
+# Models that refuse to be asked without thinking: OpenAI's o-series, GPT-5 before 5.1 (its least
+# effort is `minimal`) and some after, the larger Geminis, Grok 4, DeepSeek's reasoner.
+_ALWAYS = re.compile(
+    r"(?<![a-z0-9])(?:o[1-9](?![0-9a-z])|gpt-5(?![.\d])(?!-chat)|gpt-6-astra|gpt-6\.1-sol|gpt-oss"
+    r"|gemini-2\.5-pro|gemini-3|grok-4|deepseek-r1|qwq)"
+)
+_NEVER = re.compile(
+    r"(?<![a-z0-9])(?:gpt-[34]|gpt-5[.\d]*-chat|chatgpt|davinci|gemini-1|gemini-2\.0)"
+)
 _OPEN_TAG, _CLOSE_TAG = "<think>", "</think>"
 
 
@@ -78,6 +89,17 @@ def thinking_config(thinking: str | bool) -> GenerateConfig:
 
 def _switch(model: Model, on: bool) -> GenerateConfig:
     provider = ModelName(model).api
+    if provider in _SERVICES:
+        name = model.name.lower()
+        if not on and _ALWAYS.search(name):
+            raise UserError(
+                f"{model} always thinks, and cannot be told not to: use -T thinking=default, or a "
+                "model whose thinking can be switched off"
+            )
+        if _NEVER.search(name):
+            if on:
+                raise UserError(f"{model} does not think: use -T thinking=default or off")
+            return GenerateConfig()
     if provider == "hf":
         _check_template(model, on)
         return GenerateConfig()
