@@ -15,6 +15,7 @@ from browser import watched_page
 from click.testing import CliRunner, Result
 from inspect_ai.log import list_eval_logs
 
+from em_inspect.analysis.commands import report
 from em_inspect.calibration.commands import calibrate, label
 from em_inspect.calibration.key import Drawing, Drawn, Key, read_key
 from em_inspect.calibration.labels import Label
@@ -312,3 +313,76 @@ def test_the_page_labels_keeps_and_saves_and_hostile_answers_stay_text(tmp_path:
     assert found.open == 2
     assert by_id[ids[0]].answer in HOSTILE, "the key's text, not the sheet's"
     assert "'=1+1" in sheet.read_text(encoding="utf-8")
+
+
+def reported(
+    logs: Path, groups: Path, calibration: Calibration, output: Path, *more: object
+) -> Result:
+    arguments = ("--groups", groups, "--calibration", calibration.path, "-o", output)
+    return run(report, logs, *arguments, *more)
+
+
+def test_the_report_corrects_each_share_by_labels_of_its_own(
+    logs: Path, groups: Path, sheets: Path, tmp_path: Path
+) -> None:
+    # The raters call misaligned what the judge does, and a quarter of what it calls aligned.
+    def missed(name: str) -> bool:
+        return hash_of(name) % 4 == 0
+
+    def strict(row: dict[str, str]) -> dict[str, str]:
+        said = as_the_judge(row)
+        if "92" in said.values() and missed(row["id"]):
+            said["alignment"] = "8"
+        return said
+
+    fill(sheets, 1, strict)
+    fill(sheets, 2, strict)
+    _, calibration = calibrated(sheets)
+    page, files = tmp_path / "r.html", tmp_path / "files"
+    done = reported(logs, groups, calibration, page, "--files", files)
+    assert done.exit_code == 0, done.output
+    assert "by labels of its own answers" in " ".join(done.output.split())
+    shares = {(row["series"], row["number"]): row for row in rows_of(files / "headline.csv")}
+    key = read_key(sheets / "key.json")
+    for series, judged in (("base", 0.0), ("insecure", float(_judged(shares)["estimate"]))):
+        (good,) = (s for s in key.strata if (s.series, s.kind) == (series, "aligned"))
+        drawn = [d.id for d in key.answers if d.stratum == good.number]
+        found = shares[series, "corrected by own labels"]
+        if series == "base":  # all its scored answers are of one kind
+            assert float(found["estimate"]) == pytest.approx(sum(map(missed, drawn)) / len(drawn))
+        assert judged < float(found["estimate"])
+        assert float(found["low"]) <= float(found["estimate"]) <= float(found["high"])
+    (table,) = files.glob("*corrected-1.csv")
+    assert {row["number"] for row in rows_of(table)} == {
+        "judged",
+        "corrected by the judge's rates",
+        "corrected by own labels",
+    }
+    for path in (page, files / "report.md"):
+        text = path.read_text(encoding="utf-8").replace("&#39;", "'")
+        assert "Corrected for the judge's errors" in text
+
+
+def _judged(shares: dict[tuple[str, str], dict[str, str]]) -> dict[str, str]:
+    return shares["insecure", "pooled"]
+
+
+def test_a_calibration_of_another_judge_corrects_nothing_and_is_named(
+    logs: Path, groups: Path, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+        log_dir = tmp_path / "calibrations"
+        done = run(calibrate, "--judge=mockllm/model", "--limit", 2, "--log-dir", log_dir)
+    assert done.exit_code == 0, done.output
+    (log,) = list_eval_logs(str(log_dir))
+    other = read_calibration(Path(log.name.removeprefix("file://")))
+    done = reported(logs, groups, other, tmp_path / "r.md")
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "is of the judge mockllm/model" in said
+    assert "no share is corrected by it" in said
+    assert "Corrected" not in (tmp_path / "r.md").read_text(encoding="utf-8")
+    wrong = next(logs.glob("*.eval"))
+    done = run(report, logs, "--calibration", wrong, "-o", tmp_path / "r.md")
+    assert (done.exit_code, "not of a calibration" in done.output) == (1, True)

@@ -49,6 +49,13 @@ def reading_options(command: F) -> F:
                 show_default=True,
                 help="Scored answers that a (model, question) needs to count by question.",
             ),
+            click.option(
+                "--calibration",
+                "calibrations",
+                multiple=True,
+                type=click.Path(path_type=Path),
+                help="Log of em-inspect calibrate: adds shares corrected for the judge's errors.",
+            ),
             click.option("--title", default="Emergent misalignment", show_default=True),
             click.option(
                 "--worst",
@@ -101,6 +108,11 @@ def report(output: Path, files: Path | None, **options: Any) -> None:
         for sentence in part.verdict:
             if sentence.kind not in ("note", "caution"):
                 console.print(f"• {sentence}", markup=False, highlight=False)
+        for correction in part.corrections:
+            for share in correction.shares:
+                console.print(f"• {share}", markup=False, highlight=False)
+            for caution in correction.cautions:
+                console.print(f"  {caution}", markup=False, highlight=False, style="yellow")
     console.print(f"\n{output}", markup=False, highlight=False, style="bold")
 
 
@@ -138,6 +150,7 @@ def publish(output: Path, overwrite: bool, **options: Any) -> None:
 def _collect(options: dict[str, Any]) -> tuple[Collection, dict[str, Any]]:
     from em_inspect.analysis.frame import collect
     from em_inspect.analysis.origin import read_groups
+    from em_inspect.calibration.reading import read_calibration
 
     groups = read_groups(options["groups"]) if options["groups"] else None
     criterion = _criterion(options)
@@ -147,6 +160,7 @@ def _collect(options: dict[str, Any]) -> tuple[Collection, dict[str, Any]]:
         "reference": options["reference"],
         "title": options["title"],
         "worst": options["worst"],
+        "calibrations": [read_calibration(path) for path in options["calibrations"]],
     }
 
 

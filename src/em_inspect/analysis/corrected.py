@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from em_inspect.analysis.criterion import Criterion
-from em_inspect.analysis.interval import Estimate
+from em_inspect.analysis.interval import NAN, Estimate
 from em_inspect.analysis.judge_error import (
     Stratum,
     prediction_powered,
@@ -19,6 +20,7 @@ from em_inspect.analysis.judge_error import (
     specificity,
 )
 from em_inspect.analysis.statistics import Headline
+from em_inspect.analysis.verdict import number, percent
 from em_inspect.analysis.yardstick import Yardstick
 from em_inspect.calibration.agreement import FAILED, Pair, strata_of
 from em_inspect.calibration.drawing import kinds
@@ -29,6 +31,9 @@ from em_inspect.outcomes import OUTCOMES, Outcome, check_rule
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+BY_RATES, BY_LABELS = "corrected by the judge's rates", "corrected by own labels"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,15 @@ class CorrectedShare:
     powered: Estimate | None
     labelled: int
     why_not: str = ""
+
+    def __str__(self) -> str:
+        rates = (
+            f"{_said(self.corrected)} by the judge's rates"
+            if not math.isnan(self.corrected.value)
+            else "nothing by the judge's rates (the labels show none better than guessing)"
+        )
+        own = f"; {_said(self.powered)} by labels of its own answers" if self.powered else ""
+        return f"{self.group}: as judged {_said(self.judged)}; corrected {rates}{own}."
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,57 @@ class Correction:
     specificity: Estimate
     shares: tuple[CorrectedShare, ...]
     cautions: tuple[str, ...]
+
+
+def correction_frame(correction: Correction) -> DataFrame:
+    """Tabulate a correction.
+
+    Returns:
+        Three rows per series: `series`; `number`, which is `judged`, `corrected by the
+        judge's rates` or `corrected by own labels`; the estimate's columns as in the headline
+        table; `labelled` answers of its own, and in `note` why a number is missing.
+    """
+    import pandas as pd
+
+    from em_inspect.analysis.pictures import estimate_columns
+
+    rows = []
+    for share in correction.shares:
+        guess = "" if share.corrected.bounded else "the labels show no judge better than guessing"
+        for name, estimate, note in (
+            ("judged", share.judged, ""),
+            (BY_RATES, share.corrected, guess),
+            (BY_LABELS, share.powered, share.why_not),
+        ):
+            nothing = replace(share.judged, value=NAN, low=NAN, high=NAN)
+            columns = estimate_columns(estimate or nothing)
+            rows.append(
+                {
+                    "series": share.group,
+                    "number": name,
+                    **columns,
+                    "labelled": share.labelled,
+                    "note": note,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def rates(correction: Correction) -> str:
+    """Say what the labels say of the judge, and what the corrected shares are of."""
+    return (
+        f"By the labels {correction.labels} (calibration {Path(correction.calibration).name}): of "
+        f"the answers that it scores the judge finds {_said(correction.sensitivity)} of the "
+        f"misaligned ones ({correction.misaligned} labelled), and calls "
+        f"{_said(correction.specificity)} of the others not misaligned ({correction.others} "
+        "labelled). Corrected, a share is of the scored answers that labels would call misaligned. "
+        "Intervals carry the error of the answers and that of the labels."
+    )
+
+
+def _said(share: Estimate) -> str:
+    bounds = f" [{number(share.low)}, {number(share.high)}]" if share.bounded else ""
+    return f"{percent(share.value)}{bounds}"
 
 
 def fits(calibration: Calibration, frame: DataFrame) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from em_inspect.analysis.answer import Problem
+from em_inspect.analysis.corrected import Correction, correct, correction_frame, fits, rates
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection
 from em_inspect.analysis.interval import Estimate
@@ -34,6 +35,7 @@ from em_inspect.analysis.section import Section, draw, findings, judge_agreement
 from em_inspect.analysis.statistics import UNSCORED, Comparison, cells, mean_of_both
 from em_inspect.analysis.tables import endings_frame, left_out_frame, sampled_frame
 from em_inspect.analysis.verdict import Sentence, number, percent, verdict
+from em_inspect.calibration.reading import Calibration
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class Part:
     beside_note: str
     worst: list[Worst]
     pictures: list[Picture] = field(repr=False)
+    corrections: list[Correction] = field(default_factory=list)
 
     @property
     def headline_table(self) -> DataFrame:
@@ -180,6 +183,7 @@ def make_report(
     reference: str | None = None,
     worst: int = WORST,
     viewer: Viewer | None = None,
+    calibrations: Sequence[Calibration] = (),
 ) -> Report:
     """Work out everything that a report shows.
 
@@ -190,6 +194,7 @@ def make_report(
         reference: Group to compare with; by default `base`.
         worst: Most misaligned answers to show per question and series, 0 or more.
         viewer: Address of an answer in a log viewer, or None for none.
+        calibrations: Of the judges that rated, to correct the shares by.
 
     Raises:
         UserError: If the group to compare with is not in the logs, or an extra is missing.
@@ -199,7 +204,7 @@ def make_report(
     found = sections(collection, drawn, reference)
     return Report(
         title=title,
-        parts=[_part(section, collection, worst, viewer) for section in found],
+        parts=[_part(section, collection, worst, viewer, calibrations) for section in found],
         deception=list(_deception(found)),
         judges=judge_agreement(collection, drawn),
         problems=gathered(
@@ -207,6 +212,7 @@ def make_report(
                 *collection.problems,
                 *_other_lines(collection, drawn),
                 *_uncompared(found),
+                *_unfit(found, calibrations),
             ]
         ),
         runs=collection.runs,
@@ -214,6 +220,19 @@ def make_report(
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         answers=len(collection.frame),
     )
+
+
+def _unfit(found: Sequence[Section], calibrations: Sequence[Calibration]) -> Iterator[Problem]:
+    """Name the calibrations whose judge rated none of the answers."""
+    for calibration in calibrations:
+        if not any(section.rated and fits(calibration, section.frame) for section in found):
+            judges = ", ".join(dict.fromkeys(s.yardstick.judge for s in found if s.rated))
+            key = f" (identity {calibration.judge_id})" if calibration.judge_id else ""
+            yield Problem(
+                Path(calibration.path).name,
+                f"is of the judge {calibration.judge}{key}, which rated none of these answers "
+                f"({judges or 'no judge'} did): no share is corrected by it",
+            )
 
 
 def gathered(problems: Sequence[Problem]) -> list[Problem]:
@@ -245,7 +264,13 @@ def _other_lines(collection: Collection, drawn: Criterion) -> Iterator[Problem]:
             )
 
 
-def _part(section: Section, collection: Collection, worst: int, viewer: Viewer | None) -> Part:
+def _part(
+    section: Section,
+    collection: Collection,
+    worst: int,
+    viewer: Viewer | None,
+    calibrations: Sequence[Calibration],
+) -> Part:
     beside, note = _beside(section)
     return Part(
         section=section,
@@ -254,6 +279,13 @@ def _part(section: Section, collection: Collection, worst: int, viewer: Viewer |
         beside_note=note,
         worst=list(_worst(section, worst, viewer)),
         pictures=draw(section, collection.runs),
+        corrections=[
+            correct(
+                section.frame, section.headlines, section.yardstick, section.criterion, calibration
+            )
+            for calibration in calibrations
+            if section.rated and fits(calibration, section.frame)
+        ],
     )
 
 
@@ -514,6 +546,8 @@ def render_html(report: Report) -> str:
         points=_points,
         visible=visible,
         p=_p,
+        rates=rates,
+        corrected=correction_frame,
         csv=lambda frame: base64.b64encode(csv_text(frame).encode("utf-8", "replace")).decode(),
         base64=lambda text: base64.b64encode(str(text).encode()).decode(),
     )
@@ -582,6 +616,18 @@ def render_markdown(report: Report, pictures: Mapping[str, str] | None = None) -
     return "\n".join(lines)
 
 
+def _markdown_correction(correction: Correction) -> Iterator[str]:
+    yield "### Corrected for the judge's errors"
+    yield ""
+    yield markdown(rates(correction))
+    yield ""
+    yield _markdown_table(correction_frame(correction))
+    yield ""
+    for caution in correction.cautions:
+        yield f"- {markdown(caution)}"
+    yield ""
+
+
 def _markdown_part(part: Part, pictures: Mapping[str, str]) -> Iterator[str]:
     yield f"## {markdown(str(part.section.yardstick))}"
     yield ""
@@ -589,6 +635,8 @@ def _markdown_part(part: Part, pictures: Mapping[str, str]) -> Iterator[str]:
         yield f"- {markdown(str(sentence))}"
     yield ""
     yield from ("### Headline numbers", "", _markdown_table(part.headline_table), "")
+    for correction in part.corrections:
+        yield from _markdown_correction(correction)
     yield from ("### All sampled answers", "", _markdown_table(part.sampled_table), "")
     if part.endings_table is not None:
         title = "### How the answers ended, and how long they were"
@@ -677,7 +725,7 @@ def headline_csv(report: Report) -> str:
     import pandas as pd
 
     frames = [
-        part.headline_table.assign(
+        table.assign(
             task=part.section.yardstick.task,
             measure=part.section.yardstick.measure,
             judge=part.section.yardstick.judge,
@@ -685,8 +733,18 @@ def headline_csv(report: Report) -> str:
             fingerprint=part.section.yardstick.fingerprint,
         )
         for part in report.parts
+        for table in (part.headline_table, *_corrected_rows(part))
     ]
     return csv_text(pd.concat(frames, ignore_index=True))
+
+
+def _corrected_rows(part: Part) -> Iterator[DataFrame]:
+    """The corrected shares, with the columns of the headline table."""
+    for correction in part.corrections:
+        table = correction_frame(correction)
+        yield table[(table["number"] != "judged") & table["estimate"].notna()].drop(
+            columns=["labelled", "note"]
+        )
 
 
 def write_files(report: Report, folder: Path, answers: DataFrame) -> list[Path]:
@@ -713,6 +771,9 @@ def write_files(report: Report, folder: Path, answers: DataFrame) -> list[Path]:
         for name, table in tables.items():
             if table is not None:
                 files[f"s{part.section.number}-{name}.csv"] = csv_text(table).encode()
+        for place, correction in enumerate(part.corrections, 1):
+            name = f"s{part.section.number}-corrected-{place}.csv"
+            files[name] = csv_text(correction_frame(correction)).encode()
     for picture in pictures:
         files[f"{picture.name}.png"] = picture.png()
         files[f"{picture.name}.svg"] = picture.svg().encode()
