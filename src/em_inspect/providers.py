@@ -8,11 +8,55 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspect_ai.model import ChatMessageUser, Model
+from inspect_ai.model import ChatMessageUser, Model, get_model
 
+from em_inspect.errors import UserError
+from em_inspect.pages import did_you_mean
 from em_inspect.precision import fast_dtype
 
+PROVIDERS = frozenset(
+    {
+        *("anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "fireworks", "google"),
+        *("grok", "groq", "hf", "hf-inference-providers", "litellm-proxy", "llama-cpp-python"),
+        *("meta", "mistral", "mockllm", "moonshot", "nnterp", "none", "ollama", "openai"),
+        *("openai-api", "openai-api-completions", "openrouter", "perplexity", "sagemaker"),
+        *("sambanova", "sglang", "together", "transformer_lens", "vllm", "vllm-completions"),
+    }
+)
+"""Providers that Inspect brings; others come with packages."""
+
 _prepared: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def validate_model_name(name: str, option: str) -> str:
+    """Return a model's name if Inspect has, or finds, its provider; nothing is loaded or asked.
+
+    Args:
+        name: As typed.
+        option: What it was typed for, e.g. `--judge`.
+
+    Raises:
+        UserError: If it has not the form provider/name, or nobody knows the provider.
+    """
+    provider, _, model = name.partition("/")
+    if not provider or not model:
+        raise UserError(
+            f"{option} {name}: is no model's name as Inspect writes it: give provider/name, e.g. "
+            "openai/gpt-4o-2024-08-06"
+        )
+    if provider in PROVIDERS:
+        return name
+    try:
+        get_model(name, memoize=False)
+    except ValueError:  # Q: Why only this? A: a missing key or package is no wrong name.
+        near = did_you_mean(provider, sorted(PROVIDERS))
+        raise UserError(
+            f"{option} {name}: nobody provides '{provider}' models{near}: give provider/name, e.g. "
+            "openai/gpt-4o-2024-08-06"
+        ) from None
+    except Exception:
+        return name
+    return name
 
 
 def hf_arguments(

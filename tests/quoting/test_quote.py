@@ -159,3 +159,19 @@ def test_a_price_table_that_is_none_is_named(tmp_path: Path, text: str, said: st
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         read_prices(path)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--judge", "nonsense", "--judge nonsense: is no model's name as Inspect writes it"),
+        ("--judge", "gpt-4o", "give provider/name, e.g. openai/"),
+        ("--judge", "openai/", "is no model's name"),
+        ("--judge", "opneai/gpt-4o", "nobody provides 'opneai' models (did you mean 'openai'?)"),
+        ("--model", "nonsense/x", "--model nonsense/x: nobody provides 'nonsense' models"),
+    ],
+)
+def test_a_name_that_is_no_model_s_is_one_line(option: str, name: str, said: str) -> None:
+    done = run("free_form", option, name)
+    assert (done.exit_code, "Traceback" in done.output) == (1, False)
+    assert said in done.output

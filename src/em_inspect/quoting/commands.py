@@ -47,10 +47,14 @@ def quote(
     there can be, since identical answers are judged once and known ones not again.
     """
     from em_inspect.pages import parse_arguments
+    from em_inspect.providers import validate_model_name
     from em_inspect.quoting.quote import ANSWER_TOKENS, load_task, read_prices
     from em_inspect.quoting.quote import quote as quoted
 
     given = parse_arguments(arguments, "-T format=all")
+    for option, name in (("--model", model), ("--judge", judge)):
+        if name is not None:
+            validate_model_name(name, option)
     table = read_prices(prices) if prices else {}
     quotes = [
         quoted(
