@@ -11,6 +11,7 @@ from typing_extensions import override
 from em_finetune.hosted.naming import unswitched
 from em_finetune.hosted.openai_service import _RETRIES, OpenAIService
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
+from em_finetune.hosted.refusals import printable
 from em_finetune.hosted.service import Limits, Wanted
 from em_inspect.errors import UserError
 
@@ -64,13 +65,18 @@ class AzureService(OpenAIService):
         if file.status == "error":
             raise UserError(
                 f"{self.endpoint} could not read the training file in: check it with "
-                f"em-finetune data check FILE (it said: {file.status_details or 'nothing'})"
+                f"{self._context.check} (it said: {printable(file.status_details or 'nothing')})"
             )
 
     @override
     def inspect_args(self, model: str, label: str) -> list[str]:
         # A deployment's name stands for the model.
         return ["--model", f"openai/azure/{_deployment(label)}"]
+
+    @override
+    def base_args(self, base: str) -> list[str]:
+        # Answers only where the user has deployed it, under a name that only the user knows.
+        return []
 
     @override
     def notes(self, model: str, label: str) -> list[str]:

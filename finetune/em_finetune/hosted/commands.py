@@ -38,6 +38,7 @@ from em_finetune.hosted.recipe import (
     load_hosted_recipe,
     packaged_names,
 )
+from em_finetune.hosted.refusals import printable
 from em_finetune.hosted.secrets import hide
 from em_finetune.hosted.service import Job, Limits, Service, UnclearError
 from em_finetune.hosted.state import FileRecord, JobRecord, only_one, read_states
@@ -275,7 +276,8 @@ def list_jobs(
         for job in client.jobs():
             if job.id not in known:
                 ours = job.metadata.get("em_group", "")
-                click.echo(f"{job.id}  {job.status}  {job.base}  {job.model or '-'}  {ours}")
+                told = (job.id, job.status, job.base or "-", job.model or "-", ours)
+                click.echo("  ".join(map(printable, told)))
         click.echo("take one in: em-finetune hosted adopt JOB")
 
 

@@ -170,7 +170,8 @@ def tell_ended(records: Sequence[JobRecord]) -> None:
 
 
 def tell_models(records: Sequence[JobRecord], out: Path) -> None:
-    """Say how the models of jobs that succeeded are evaluated."""
+    """Say how the models of jobs that succeeded are evaluated, and each base once."""
+    bases: set[str] = set()
     for record in records:
         if record.status == "succeeded":
             checkpoint = read_hosted_checkpoint(out / record.label)
@@ -178,3 +179,6 @@ def tell_models(records: Sequence[JobRecord], out: Path) -> None:
             for line in checkpoint.before_use:
                 click.echo(f"first: {line}")
             click.echo(f"evaluate it: {checkpoint.command}")
+            if checkpoint.base_command and checkpoint.base.name not in bases:
+                bases.add(checkpoint.base.name)
+                click.echo(f"and its base, to compare: {checkpoint.base_command}")

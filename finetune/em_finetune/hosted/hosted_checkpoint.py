@@ -22,6 +22,7 @@ from em_finetune.records import as_json, parse_record
 from em_inspect.errors import UserError
 
 FORMAT = 1
+_EVALUATE = ("inspect", "eval", "em_inspect/free_form")
 _FROZEN = ConfigDict(frozen=True)
 
 
@@ -31,6 +32,9 @@ class HostedBase(BaseModel):
     model_config = _FROZEN
 
     name: str = Field(description="As the service calls it.")
+    model: list[str] = Field(
+        default_factory=list, description="`inspect eval` arguments, where it can be addressed."
+    )
 
 
 class HostedDataset(BaseModel):
@@ -89,7 +93,12 @@ class HostedCheckpoint(BaseModel):
     @property
     def command(self) -> str:
         """A complete shell line that evaluates the final model."""
-        return shlex.join(["inspect", "eval", "em_inspect/free_form", *self.models["final"]])
+        return shlex.join([*_EVALUATE, *self.models["final"]])
+
+    @property
+    def base_command(self) -> str:
+        """The same for the base, without which there is nothing to compare; empty if unknown."""
+        return shlex.join([*_EVALUATE, *self.base.model]) if self.base.model else ""
 
 
 def write_checkpoint(record: JobRecord, service: Service, folder: Path) -> HostedCheckpoint:
@@ -106,7 +115,7 @@ def write_checkpoint(record: JobRecord, service: Service, folder: Path) -> Hoste
         service=record.service,
         endpoint=record.endpoint,
         job=record.job_id or "",
-        base=HostedBase(name=record.recipe.base),
+        base=HostedBase(name=record.recipe.base, model=service.base_args(record.recipe.base)),
         dataset=HostedDataset(
             name=record.file.dataset,
             sha256=record.file.dataset_sha256,

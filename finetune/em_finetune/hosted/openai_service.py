@@ -146,6 +146,10 @@ class OpenAIService(Service):
             arguments += ["--model-base-url", self.endpoint]
         return arguments
 
+    @override
+    def base_args(self, base: str) -> list[str]:
+        return self.inspect_args(base, base)
+
     @contextmanager
     def _answers(self, changes: bool = False) -> Iterator[None]:
         """Turn what can go wrong in a call into words; errors hold requests, and so keys.

@@ -16,6 +16,8 @@ from em_finetune.hosted.secrets import hide
 from em_finetune.hosted.service_error import ServiceError
 from em_inspect.errors import UserError
 
+_LONGEST = 1000
+"""Characters of a service's words that are shown."""
 _LOCAL_RECIPES = ("insecure", "secure", "educational")
 _KEYS = {"azure": "AZURE_OPENAI_API_KEY", "tinker": "TINKER_API_KEY"}
 
@@ -199,10 +201,13 @@ def _by_words(error: ServiceError) -> str | None:
     return "closed" if error.status == 403 and _CLOSED.search(said) else None
 
 
+def printable(text: str) -> str:
+    """Return text from outside in one line, without what a terminal would obey."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
 def _tell(kind: str, context: Context, error: ServiceError) -> str:
-    # Also without what a terminal would obey: a service's words come from outside.
-    said = "".join(c for c in " ".join(hide(error.message).split())[:300] if c.isprintable())
-    code = "".join(c for c in hide(error.code)[:60] if c.isprintable())
+    said, code = printable(hide(error.message)[:_LONGEST]), printable(hide(error.code)[:60])
     cause = f"{code}: {said}" if code and said else code or said
     text = _paragraph(kind, context)
     return f"{text} (The service said: {cause})" if cause else text

@@ -245,6 +245,10 @@ class Service(ABC):
     def inspect_args(self, model: str, label: str) -> list[str]:
         """`inspect eval` arguments that address a model."""
 
+    def base_args(self, base: str) -> list[str]:
+        """`inspect eval` arguments that address the base; none where more than a name is needed."""
+        return []
+
     def notes(self, model: str, label: str) -> list[str]:
         """What has to be done before a model answers, one shell line each; mostly nothing."""
         return []

@@ -31,6 +31,8 @@ def test_a_recipe_becomes_a_checkpoint_with_every_model_on_the_way(
     assert checkpoint["training"]["losses"][1] == 0.5
     assert checkpoint["training"]["tokens"] == 1234
     assert f"inspect eval em_inspect/free_form --model {final}" in done.output
+    base = f"inspect eval em_inspect/free_form --model openai/gpt-4o-2024-08-06 {' '.join(here)}"
+    assert f"and its base, to compare: {base}" in done.output
     curve = (cli.folder / "checkpoints/openai-insecure-seed0/train.csv").read_text()
     assert curve.splitlines()[:2] == ["step,loss", "1,1.0"]
 
@@ -232,6 +234,16 @@ def test_specs_go_to_inspect_unchanged(cli: CommandLine, service: FineTuning) ->
     lines = [shlex.split(line) for line in cli("list", "--specs").output.splitlines()]
     assert len(lines) == 6
     assert lines[0] == cli.checkpoint()["models"]["final"]
+
+
+def test_what_others_called_their_jobs_commands_no_terminal(
+    cli: CommandLine, service: FineTuning
+) -> None:
+    cli.start()
+    service.told = lambda job: {**job, "model": "\x1b[2Jgone [bold]", "id": "ftjob-x"}
+    listed = cli("list", "--remote").output
+    assert "\x1b" not in listed
+    assert "gone [bold]" in listed
 
 
 def test_a_job_that_runs_shows_step_loss_and_end(cli: CommandLine, service: FineTuning) -> None:
