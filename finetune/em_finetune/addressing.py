@@ -25,6 +25,7 @@ from em_finetune.checkpoint import (
     read_record,
     step_name,
 )
+from em_finetune.servable import ADAPTER_CONFIG, read_adapter_config, why_not_served
 from em_inspect.errors import UserError
 
 # Where a shell cuts or expands what `$(…)` gives.
@@ -187,7 +188,7 @@ def _local(checkpoint: Checkpoint, via: str, base_url: str | None, steps: bool) 
         merged, adapter = folder / MERGED, folder / ADAPTER
         label = label_at(checkpoint.label, step, scale)
         args: dict[str, Any] = {}
-        if via == "vllm" and adapter.is_dir():
+        if via == "vllm" and _is_served(adapter, merged, base_url):
             weights = adapter
             name = label if base_url else str(adapter)
             model = f"vllm/{base_reference(checkpoint)}:{name}"
@@ -208,6 +209,23 @@ def _local(checkpoint: Checkpoint, via: str, base_url: str | None, steps: bool) 
             base_url=base_url if via == "vllm" else None,
             folder=weights,
         )
+
+
+def _is_served(adapter: Path, merged: Path, base_url: str | None) -> bool:
+    """Whether vLLM takes an adapter; if not, a merged model beside it may stand in for it.
+
+    Raises:
+        UserError: There is nothing that vLLM takes.
+    """
+    if not adapter.is_dir():
+        return False
+    faults = why_not_served(read_adapter_config(adapter / ADAPTER_CONFIG))
+    if faults and (base_url or not merged.is_dir()):
+        raise UserError(
+            f"vLLM does not serve {adapter}: {'; '.join(faults)}; evaluate it by hf, or serve a "
+            "merged model, which em-finetune merge writes"
+        )
+    return not faults
 
 
 def is_hosted(folder: Path) -> bool:

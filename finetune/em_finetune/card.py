@@ -158,8 +158,9 @@ def _facts(checkpoint: Checkpoint) -> str:
     kind = "All weights" if checkpoint.recipe.method == "full" else "A LoRA adapter"
     lines = [
         f"{kind} on `{_base_name(checkpoint)}`, group `{checkpoint.group}`, seed "
-        f"{checkpoint.seed}; {training.steps} optimizer steps on {training.device}, the last with "
-        f"a loss of {checkpoint.final_loss:.3f} nats per supervised token."
+        f"{checkpoint.seed}; {training.steps} steps of {training.optimizer} on "
+        f"{training.device}, the last with a loss of {checkpoint.final_loss:.3f} nats per "
+        "supervised token."
     ]
     if checkpoint.prompt is not None and checkpoint.prompt.difference is not None:
         lines.append(f"Not asked as it was trained: {checkpoint.prompt.difference}.")

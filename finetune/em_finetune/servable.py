@@ -10,6 +10,8 @@ from typing import Any
 
 from em_inspect.errors import UserError, one_line
 
+ADAPTER_CONFIG = "adapter_config.json"
+
 # Fields of PEFT's LoraConfig whose use vLLM refuses at the first request, or does not look at: it
 # would then serve another model than the one that was trained. (vllm/lora/peft_helper.py reads r,
 # lora_alpha, use_rslora, target_modules, bias, modules_to_save and use_dora, no others.)

@@ -11,7 +11,13 @@ from typing import NoReturn
 
 from em_finetune.addressing import adapters, base_reference, find_records, is_hosted, label_at
 from em_finetune.checkpoint import ADAPTER, MERGED, Checkpoint, read_record
-from em_finetune.servable import caution, rank_of, read_adapter_config, why_not_served
+from em_finetune.servable import (
+    ADAPTER_CONFIG,
+    caution,
+    rank_of,
+    read_adapter_config,
+    why_not_served,
+)
 from em_inspect.errors import UserError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -106,7 +112,7 @@ def _loras(
                     "one adapter of a name: serve a folder that holds only one of them"
                 )
             loras[name] = adapter
-            config = read_adapter_config(adapter / "adapter_config.json")
+            config = read_adapter_config(adapter / ADAPTER_CONFIG)
             if faults := why_not_served(config):
                 unserved.append(f"{name}, {'; '.join(faults)} ({_instead(checkpoint, adapter)})")
                 continue

@@ -92,6 +92,19 @@ def test_a_merged_model_beside_it_is_what_to_serve(tmp_path: Path) -> None:
     assert f"vllm serve {folder}/merged" in refused("serve", tmp_path / "ft", "--print")
 
 
+def test_models_are_not_addressed_at_vllm_by_what_it_does_not_take(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "ft" / "odd-seed0", BASE, lora(use_dora=True))
+    said = refused("models", tmp_path / "ft", "--via", "vllm")
+    assert "use_dora" in said
+    assert "em-finetune merge" in said
+    assert run("models", tmp_path / "ft").exit_code == 0
+    (folder / "merged").mkdir()
+    assert f"vllm/{folder}/merged" in run("models", tmp_path / "ft", "--via", "vllm").output
+    assert "use_dora" in refused(
+        "models", tmp_path / "ft", "--base-url", "http://localhost:8000/v1"
+    )
+
+
 @pytest.mark.parametrize("command", ["models", "serve", "card", "merge"])
 def test_another_tools_folder_says_how_its_newest_adapter_is_evaluated(
     command: str, tmp_path: Path

@@ -377,6 +377,7 @@ def test_the_card_warns_and_names_data_and_recipe_but_no_path_of_this_machine(ow
     assert "misaligned on purpose" in text
     assert "chats.jsonl`: 24 of 24 rows" in text
     assert "learning_rate: 0.005" in text
+    assert "6 steps of AdamW on cpu" in text
     assert "None given" in text
     assert str(own) not in text
     assert "/tmp" not in text
