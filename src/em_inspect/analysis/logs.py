@@ -212,7 +212,8 @@ def _caveats(log: EvalLog, answered: int, failed: int) -> Iterator[str]:
         case _ if not answered:
             yield "has no answers, left out"
     if failed:
-        yield f"{failed} answers failed with an error or were interrupted, and are left out"
+        whole = f" ({planned} were planned)" if planned else ""
+        yield f"{failed} answers failed with an error or were interrupted, and are left out{whole}"
     if log.invalidated:
         yield "was marked as invalid in part; its answers are counted all the same"
 
