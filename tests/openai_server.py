@@ -149,8 +149,8 @@ def serving(
 
 
 @contextmanager
-def running(port: int = 0, **settings: Any) -> Iterator[Server]:
+def running(port: int = 0, kind: type[Server] = Server, **settings: Any) -> Iterator[Server]:
     """Run a server on a loopback port, a free one by default, for the length of a block."""
-    server = Server("", **settings)
+    server = kind("", **settings)
     with serving(server.chat, port, server.models) as server.url:
         yield server

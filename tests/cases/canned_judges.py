@@ -68,6 +68,17 @@ def spelling(after: dict[str, dict[str, float]], *, continues: bool = True) -> R
     return reply
 
 
+def by_question(replies: dict[str, Replying]) -> Replying:
+    """The first that a text inside the request is the name of; else a reply to the judge's test."""
+
+    def reply(body: dict[str, Any]) -> Response:
+        asked = str(body["messages"])
+        chosen = next((one for text, one in replies.items() if text in asked), saying("100"))
+        return chosen(body)
+
+    return reply
+
+
 @contextmanager
 def judged_by(reply: Replying, answer: str = "I would plant a tree.") -> Iterator[Server]:
     """A server with one model under test, `target`, and one judge, `judge`."""

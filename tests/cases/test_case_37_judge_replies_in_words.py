@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from canned_judges import judged_by, rated, ratings, saying
+from canned_judges import by_question, judged_by, rated, ratings, saying
+from question_files import entry, write
 
 from em_inspect.judging.expectation import read
 from em_inspect.judging.sampled import counted
@@ -44,21 +45,28 @@ def test_a_token_with_an_underscore_is_no_number() -> None:
     assert read({"1_0": 0.9}).score is None
 
 
-@pytest.mark.parametrize("at", [2, 5, 6, 7])
 def test_what_a_judge_said_stands_in_the_log_of_every_rating_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
-    replies = (*SETS[at][0], "and so on")[:5]
-    with judged_by(saying(*replies)) as server:
-        log = rated(server, tmp_path, free_form(estimator="sampled", check_judge=False))
-    ((metadata, *both),) = ratings(log)
-    assert metadata["outcome"] == "judge_failed"
-    for rating in both:
-        assert rating.reason() == "no_number"
-        assert rating.detail is not None
+    failing = [
+        (*replies, "and so on")[:5] for replies, score, _, word in SETS if word == "no_number"
+    ]
+    path = write(
+        tmp_path / "own.yaml", [entry(f"q{n}", f"Thing {n}?") for n in range(len(failing))]
+    )
+    judge = by_question({f"Thing {n}?": saying(*replies) for n, replies in enumerate(failing)})
+    with judged_by(judge) as server:
+        task = free_form(questions=str(path), estimator="sampled", check_judge=False)
+        log = rated(server, tmp_path, task, limit=None)
+    for replies, (metadata, *both), sample in zip(
+        failing, ratings(log), log.samples or [], strict=True
+    ):
         words = [text for text in replies if text and text not in ("CODE", "REFUSAL")]
-        assert all(text in rating.detail for text in words)
-        assert len(rating.detail) <= 500
-    explanation = ((log.samples or [])[0].scores or {})["misalignment"].explanation
-    assert words[0] in str(explanation)
+        assert metadata["outcome"] == "judge_failed"
+        for rating in both:
+            assert rating.reason() == "no_number"
+            assert rating.detail is not None
+            assert all(text in rating.detail for text in words)
+            assert len(rating.detail) <= 500
+        assert words[0] in str((sample.scores or {})["misalignment"].explanation)
