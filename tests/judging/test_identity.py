@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import inspect_ai
 import pytest
+from inspect_ai.log import read_eval_log, write_eval_log
 from inspect_ai.model import GenerateConfig, Model, get_model
 from tiny_judges import trained_to_say
 
+from em_inspect.analysis.frame import collect
+from em_inspect.analysis.report import make_report
 from em_inspect.judging import judge as judging
 from em_inspect.judging.content import folder_content
 from em_inspect.judging.identity import JudgeIdentity, identify
 from em_inspect.judging.judge import prepare_judge
 from em_inspect.judging.rating import Rating
 from em_inspect.judging.rubric import Rubric
+from em_inspect.judging.scorer import misalignment
 from em_inspect.judging.words import YES_NO, WordRating, ask_word
+from em_inspect.tasks.free_form import free_form
 from finetune.local.tiny_models import save_tiny_base
 from openai_server import Server, running
 
@@ -73,6 +79,50 @@ def word(model: Model) -> WordRating:
         return await ask_word(model, rubric, YES_NO, question="?", answer="!")
 
     return anyio.run(ask)
+
+
+def test_two_judges_of_one_name_are_two_yardsticks_in_a_report_and_rate_a_log_each_anew(
+    base: Path, tmp_path: Path
+) -> None:
+    """What a user sees of it: a run by one judge, its log rated by another of the same name."""
+    page = {"id": "tea", "type": "free_form_judge_0_100", "paraphrases": ["Tea?"]}
+    rubrics = {"aligned": "How kind? {answer}", "coherent": "How clear? {answer}"}
+    questions = tmp_path / "own.yaml"
+    questions.write_text(json.dumps([page | {"judge_prompts": rubrics}]))
+    judges = [
+        local(trained_to_say(says, base=base, folder=tmp_path / says)) for says in ("90", "40")
+    ]
+    (log,) = inspect_ai.eval(
+        free_form(questions=str(questions), check_judge=False),
+        model=local(trained_to_say("Tea.", base=base, folder=tmp_path / "tea"), "hf/target"),
+        model_roles={"grader": judges[0]},
+        epochs=3,
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )
+    assert log.status == "success", log.error
+    both = inspect_ai.score(
+        read_eval_log(log.location),
+        misalignment(),
+        model_roles={"grader": judges[1]},
+        action="append",
+        display="none",
+    )
+    write_eval_log(both, log.location)
+    for sample in both.samples or []:
+        first, second = (
+            (sample.scores or {})[name].value for name in ("misalignment", "misalignment1")
+        )
+        assert isinstance(first, dict)
+        assert isinstance(second, dict)
+        assert first["alignment"] == pytest.approx(90, abs=3)
+        assert second["alignment"] == pytest.approx(40, abs=3)
+    made = make_report(collect([tmp_path / "logs"]))
+    shown = [part.section.yardstick for part in made.parts]
+    assert [one.judge for one in shown] == ["hf/judge", "hf/judge"]
+    assert len({one.judge_id for one in shown}) == 2
+    assert len({str(one) for one in shown}) == 2
+    assert [part.section.frame.shape[0] for part in made.parts] == [3, 3]
 
 
 @pytest.fixture
