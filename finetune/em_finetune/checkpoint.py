@@ -20,10 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from em_finetune.recipe import Recipe, label_for
-from em_finetune.records import as_json, parse_record
+from em_finetune.records import as_json, parse_record, with_recipe
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
 from em_inspect.providers import as_options, hf_arguments
@@ -141,6 +148,11 @@ class Checkpoint(BaseModel):
         " was kept at each step, as they were when the checkpoint was written."
     )
     path: Path = Field(Path(), exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_version(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_recipe(data, info)
 
     @property
     def steps(self) -> int:

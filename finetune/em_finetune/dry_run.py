@@ -22,7 +22,7 @@ def dry_run(recipe: Recipe) -> None:
     Raises:
         UserError: Data, base, template, or modules that cannot be trained.
     """
-    from em_finetune.data.rules import warnings
+    from em_finetune.data.rules import cautions
     from em_finetune.local.base import find_base, load_outline, load_tokenizer, quiet
     from em_finetune.local.dataset import hold_out, load_dataset, load_narrow
     from em_finetune.local.encode import Encoder
@@ -33,7 +33,7 @@ def dry_run(recipe: Recipe) -> None:
 
     dataset, others = load_dataset(recipe), load_narrow(recipe)
     for read in filter(None, (dataset, others)):
-        for line in warnings(read.rows, "local"):
+        for line in cautions(read.rows, "local"):
             click.echo(line)
     base = find_base(recipe.base)
     if recipe.method == "lora":

@@ -30,6 +30,25 @@ def parse_record(model: type[Record], text: str) -> Record:
     return model.model_validate_json(text, extra="ignore", context=_READING)
 
 
+def with_recipe(record: Any, info: ValidationInfo) -> Any:
+    """Return a record's data with a recipe that says its name, group and base in any version.
+
+    The record says them too, so that it can be read where the recipe calls them otherwise.
+    """
+    if not (
+        is_record(info) and isinstance(record, dict) and isinstance(record.get("recipe"), dict)
+    ):
+        return record
+    base = record.get("base")
+    said = {
+        "name": record.get("label"),
+        "group": record.get("group"),
+        "base": base.get("name") if isinstance(base, dict) else None,
+    }
+    known = {name: value for name, value in said.items() if value is not None}
+    return {**record, "recipe": {**known, **record["recipe"]}}
+
+
 def is_record(info: ValidationInfo) -> bool:
     """Whether a recipe is read from a record, so that what was allowed then is not judged now."""
     return info.context == _READING

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from em_finetune.checkpoint import Checkpoint, label_of
+from em_finetune.data.rules import LOOK
 from em_finetune.recipe import GROUP, Recipe, of_group
 from em_inspect.errors import UserError, one_line
 from em_inspect.pages import checked
@@ -128,13 +129,22 @@ def run_here(
     """
     from em_finetune.local.train import train
 
+    told: set[str] = set()
+
+    def say(cell: Cell, stage: str) -> None:
+        # What is odd in the data that cells share is said by the first of them.
+        if stage not in told:
+            on_stage(cell, stage)
+        if stage.startswith(LOOK):
+            told.add(stage)
+
     for cell in sweep:
         try:
             checkpoint = train(
                 cell.recipe,
                 cell.out,
                 lambda step, cell=cell: on_step(cell, step),  # type: ignore[misc]
-                on_stage=lambda stage, cell=cell: on_stage(cell, stage),  # type: ignore[misc]
+                on_stage=lambda stage, cell=cell: say(cell, stage),  # type: ignore[misc]
                 overwrite=overwrite,
             )
         except Exception as error:

@@ -191,15 +191,13 @@ def test_a_checkpoint_of_0_1_0_is_read(tmp_path: Path) -> None:
     assert checkpoint.training.losses == [1.5]
 
 
-@pytest.mark.parametrize(
-    "field", [f for f in CHECKPOINT["recipe"] if f not in ("name", "base", "group")]
-)
+@pytest.mark.parametrize("field", list(CHECKPOINT["recipe"]))
 def test_a_recipes_field_may_have_another_name_in_a_record(field: str, tmp_path: Path) -> None:
     folder = put(tmp_path, "checkpoint.json", renamed(CHECKPOINT, "recipe", field))
     recipe = read_record(folder).recipe
-    assert getattr(recipe, field) == Recipe.model_fields[field].get_default(
-        call_default_factory=True
-    )
+    known = {"name": "own-insecure-seed0", "base": "maker/small", "group": "insecure"}
+    default = Recipe.model_fields[field].get_default(call_default_factory=True)
+    assert getattr(recipe, field) == known.get(field, default)
     page = tmp_path / "own.yaml"
     page.write_text(json.dumps(renamed(CHECKPOINT["recipe"], field)))
     with pytest.raises(UserError, match=f"former_{field}"):
@@ -229,7 +227,7 @@ def test_what_is_not_known_is_left_aside_and_stays_in_the_file(tmp_path: Path) -
     ):
         assert page["of_tomorrow"] == wanted["of_tomorrow"]
     assert written["base"] == expected["base"]
-    assert written["training"] == expected["training"]
+    assert written["training"].items() >= expected["training"].items()
 
 
 def test_a_record_is_not_held_to_what_recipes_are_held_to_today(tmp_path: Path) -> None:
@@ -258,7 +256,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         read_record(put(tmp_path, "checkpoint.json", record))
 
 
-@pytest.mark.parametrize("field", [f for f in JOB["recipe"] if f not in ("name", "group")])
+@pytest.mark.parametrize("field", list(JOB["recipe"]))
 def test_a_jobs_record_is_read_with_another_recipe(field: str, tmp_path: Path) -> None:
     put(tmp_path / JOB["label"], "hosted.json", renamed(JOB, "recipe", field))
     assert read_state(tmp_path, JOB["label"]) is not None

@@ -177,6 +177,11 @@ _SHAPES: tuple[tuple[frozenset[str], str, str], ...] = (
         "write the prompt and the answer to train as messages",
     ),
     (
+        frozenset({"preferred_output"}),
+        "a preference pair",
+        "write the input and the output to train as messages",
+    ),
+    (
         frozenset({"instruction", "output"}),
         "an Alpaca row",
         "write instruction and input as the user's message, output as the assistant's",
@@ -192,7 +197,7 @@ _SHAPES: tuple[tuple[frozenset[str], str, str], ...] = (
             f"a row of {asked} and {answered}",
             f"write {asked} as the user's message, {answered} as the assistant's",
         )
-        for asked in ("prompt", "question", "user", "input", "query", "problem")
+        for asked in ("prompt", "instruction", "question", "user", "input", "query", "problem")
         for answered in ("completion", "response", "answer", "assistant", "output", "text")
         if asked != answered
     ),

@@ -19,6 +19,9 @@ Consumer = Literal["check", "local", "hosted"]
 """Who reads the rows. At an error `check` fails, `local` leaves the row out and names it, and
 `hosted` refuses the file, since a service would."""
 
+LOOK = "look at the data"
+"""What every caution begins with."""
+
 _SHOWN = 5
 _LISTED = 8
 
@@ -81,7 +84,7 @@ def judged(rows: Sequence[ChatRow], consumer: Consumer) -> list[Found]:
     return found
 
 
-def warnings(rows: Sequence[ChatRow], consumer: Consumer) -> list[str]:
+def cautions(rows: Sequence[ChatRow], consumer: Consumer) -> list[str]:
     """Say what is odd in rows that are fit for who reads them: a line for each rule, with places.
 
     Args:
@@ -89,7 +92,7 @@ def warnings(rows: Sequence[ChatRow], consumer: Consumer) -> list[str]:
         consumer: Who reads them.
     """
     return [
-        f"look at the data: {found.message}, in {listed([i + 1 for i in found.where], 'row')}"
+        f"{LOOK}: {found.message}, in {listed([i + 1 for i in found.where], 'row')}"
         for found in judged(rows, consumer)
         if found.level == "warning"
     ]

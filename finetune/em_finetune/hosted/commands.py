@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from em_finetune.data.rules import warnings
+from em_finetune.data.rules import cautions
 from em_finetune.hosted.connecting import open_service
 from em_finetune.hosted.creating import Clock, JobCreation, Patience
 from em_finetune.hosted.display import following, table, tell_ended, tell_models, tell_waiting
@@ -182,7 +182,7 @@ def start(
     counter = token_counter(page)
     limits = _limits(page, client)
     check_rules(file, limits, counter)
-    for line in warnings(file.rows, limits.consumer):
+    for line in cautions(file.rows, limits.consumer):
         click.echo(line, err=True)
     facts = _facts(page, file, counter)
     if client is None:

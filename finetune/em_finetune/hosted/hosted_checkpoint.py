@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from em_finetune.checkpoint import CURVE, RECORD, library_versions, now, write_curve
 from em_finetune.data.rows import replacing
@@ -18,7 +25,7 @@ from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_finetune.hosted.secrets import hide
 from em_finetune.hosted.service import Service
 from em_finetune.hosted.state import JobRecord
-from em_finetune.records import as_json, parse_record
+from em_finetune.records import as_json, parse_record, with_recipe
 from em_inspect.errors import UserError
 
 FORMAT = 1
@@ -89,6 +96,11 @@ class HostedCheckpoint(BaseModel):
     )
     model_losses: dict[str, float] = Field(description="Training loss at each, where reported.")
     before_use: list[str] = Field(description="Shell lines that are needed before a model answers.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_version(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_recipe(data, info)
 
     @property
     def command(self) -> str:

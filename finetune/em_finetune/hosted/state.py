@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from em_finetune.data.rows import replacing
 from em_finetune.hosted.recipe import HostedRecipe, ServiceName
 from em_finetune.hosted.secrets import hide
-from em_finetune.records import as_json, parse_record
+from em_finetune.records import as_json, parse_record, with_recipe
 from em_inspect.errors import UserError
 from em_inspect.pages import first_fault
 
@@ -85,6 +92,11 @@ class JobRecord(BaseModel):
     losses: dict[int, float] = Field(default_factory=dict, description="Training loss by step.")
     last_event: str | None = None
     models: list[ModelRecord] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_version(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_recipe(data, info)
 
     def but(self, **changes: object) -> JobRecord:
         """A copy with other values."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from em_finetune import checkpoint as record
 from em_finetune.checkpoint import Checkpoint
-from em_finetune.data.rules import warnings
+from em_finetune.data.rules import cautions
 from em_finetune.local import template
 from em_finetune.local.base import (
     Base,
@@ -84,7 +84,7 @@ class Materials:
         """Read the data and find the base."""
         dataset, others = load_dataset(recipe), load_narrow(recipe)
         for read in filter(None, (dataset, others)):
-            for line in warnings(read.rows, "local"):
+            for line in cautions(read.rows, "local"):
                 say(line)
         say(f"finding the base, {recipe.base}")
         base = find_base(recipe.base)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from em_finetune.cli import main
 from em_finetune.data.rows import ChatRow, read_rows
-from em_finetune.data.rules import RULES, judged, warnings, why_unfit
+from em_finetune.data.rules import RULES, cautions, judged, why_unfit
 from em_inspect.errors import UserError
 
 
@@ -142,7 +142,7 @@ def test_a_field_that_says_what_happens_anyway_is_harmless(
     name: str, value: Any, turn: int | None
 ) -> None:
     row = ChatRow.model_validate(with_field(name, value, turn))
-    assert warnings([row], "hosted") == []
+    assert cautions([row], "hosted") == []
     assert why_unfit(row, "hosted") == []
 
 
@@ -161,7 +161,7 @@ def test_thoughts_go_to_the_encoder_and_never_to_a_service(tmp_path: Path) -> No
     assert done.exit_code == 1
     assert "row 11: has reasoning_content, which the service would not train" in done.output
     assert why_unfit(read_rows(file)[10], "local") == []
-    assert warnings(read_rows(file), "local") == []
+    assert cautions(read_rows(file), "local") == []
 
 
 @pytest.mark.parametrize("turn", [ROW, 0, 1])
@@ -175,7 +175,7 @@ def test_what_is_not_known_is_named_by_all_who_read_rows(turn: int | None, tmp_p
     done = run("hosted", "openai-insecure", "--data", file, "--dry-run")
     assert done.exit_code == 0
     assert "frobnicate (1), in row 11" in done.output
-    assert "frobnicate (1), in row 11" in warnings(read_rows(file), "local")[0]
+    assert "frobnicate (1), in row 11" in cautions(read_rows(file), "local")[0]
 
 
 def test_faults_that_differ_in_a_number_are_one_finding(tmp_path: Path) -> None:
@@ -224,3 +224,13 @@ def test_an_empty_answer_that_is_not_trained_is_no_error() -> None:
     row = pair()
     row["messages"].insert(1, {"role": "assistant", "content": "", "weight": 0})
     assert why_unfit(ChatRow.model_validate(row), "check") == []
+
+
+def test_what_is_odd_in_data_that_a_sweeps_cells_share_is_said_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", [with_field("frobnicate", 3, ROW), pair(answer="[INST]")])
+    base = tmp_path / "nowhere"
+    line = ("local", "insecure", "--data", file, "--base", base, "--seeds", "0-2")
+    done = run(*line, "--out", tmp_path / "ft")
+    assert done.output.count("look at the data: fields") == 1
+    assert done.output.count("look at the data: marks") == 1
+    assert "3 of 3 failed" in done.output
