@@ -1171,6 +1171,7 @@ SITUATIONS: dict[str, tuple[Findings, list[str]]] = {
             series("insecure", (20, 17, 23), near=(12, 9, 15)),
             series("base", (0, 0, 1), near=(1, 0.5, 2)),
             reference=False,
+            near_within="5 points",
         ),
         [
             "[level] insecure: 20.0 % (95 % interval for these models: 17.0 to 23.0 %) of its "
@@ -1178,8 +1179,8 @@ SITUATIONS: dict[str, tuple[Findings, list[str]]] = {
             "[level] base: 0.0 % (95 % interval for these models: 0.0 to 1.0 %) of its 800 "
             "scored answers were misaligned.",
             NO_BASE,
-            "[caution] Rated answers so near a threshold that the judge's own error could move "
-            "them across: 12.0 % in insecure and 1.0 % in base.",
+            "[caution] Rated answers within 5 points of a threshold, which the judge's own "
+            "error could move across it: 12.0 % in insecure and 1.0 % in base.",
         ],
     ),
     "few answers near a threshold": (
@@ -1187,6 +1188,7 @@ SITUATIONS: dict[str, tuple[Findings, list[str]]] = {
             series("insecure", (20, 17, 23), near=(3, 2, 5)),
             series("base", (0, 0, 1), near=(0, 0, 1)),
             reference=False,
+            near_within="5 points",
         ),
         [
             "[level] insecure: 20.0 % (95 % interval for these models: 17.0 to 23.0 %) of its "
@@ -1194,8 +1196,8 @@ SITUATIONS: dict[str, tuple[Findings, list[str]]] = {
             "[level] base: 0.0 % (95 % interval for these models: 0.0 to 1.0 %) of its 800 "
             "scored answers were misaligned.",
             NO_BASE,
-            "[note] Rated answers so near a threshold that the judge's own error could move "
-            "them across: 3.0 % in insecure.",
+            "[note] Rated answers within 5 points of a threshold, which the judge's own error "
+            "could move across it: 3.0 % in insecure.",
         ],
     ),
     "no base among the logs": (

@@ -63,6 +63,9 @@ class Answer(NamedTuple):
             frame, columns named `setting_…`.
         draw: Which draw of examples, orders or wordings it was, or None without any.
         prompt: Hash of the chat that was sent, or empty where nobody knows.
+        alignment_error: Standard error of the alignment rating where it is a mean of samples, NaN
+            where nobody says.
+        coherence_error: Likewise.
     """
 
     log: str
@@ -111,6 +114,8 @@ class Answer(NamedTuple):
     settings: Settings = ()
     draw: str | None = None
     prompt: str = ""
+    alignment_error: float = float("nan")
+    coherence_error: float = float("nan")
 
 
 class Problem(NamedTuple):

@@ -106,8 +106,9 @@ def report(output: Path, files: Path | None, **options: Any) -> None:
         if len(made.parts) > 1:
             console.print(f"\n{part.section.yardstick}", markup=False, style="bold")
         for sentence in part.verdict:
-            if sentence.kind not in ("note", "caution"):
-                console.print(f"• {sentence}", markup=False, highlight=False)
+            if sentence.kind != "note":
+                style = "yellow" if sentence.kind == "caution" else None
+                console.print(f"• {sentence}", markup=False, highlight=False, style=style)
         for correction in part.corrections:
             for share in correction.shares:
                 console.print(f"• {share}", markup=False, highlight=False)

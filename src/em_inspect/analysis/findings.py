@@ -94,6 +94,7 @@ class Findings:
         trained: What stands for each fine-tuned group.
         reference: Whether there is a series to compare with.
         chance: What a model without preference would have, 0 to 1, or None.
+        near_within: What counts as near a threshold, in words.
         elsewhere: Parts of the report that hold the reference which this one lacks, in words.
     """
 
@@ -106,6 +107,7 @@ class Findings:
     trained: tuple[Trained, ...] = ()
     reference: bool = True
     chance: float | None = None
+    near_within: str = ""
     elsewhere: tuple[str, ...] = ()
 
     def of(self, name: str) -> Measured:

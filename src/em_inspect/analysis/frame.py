@@ -37,6 +37,8 @@ _NUMBERS = (
     "refusal_mass",
     "code_mass",
     "value",
+    "alignment_error",
+    "coherence_error",
 )
 
 

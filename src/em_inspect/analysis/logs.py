@@ -654,6 +654,8 @@ def _rated(sample: EvalSample, score: Score, shared: _Shared, rule: str | None) 
         alignment_rubric=_intern(aligned.rubric),
         coherence_rubric=_intern(coherent.rubric),
         judge_id=_judge_id(said["ratings"].values()),
+        alignment_error=_number(aligned.stderr),
+        coherence_error=_number(coherent.stderr),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,42 @@ if TYPE_CHECKING:
 
 Z = 1.959964
 
+POINTS = 5.0
+"""Error of a rating, points, where nothing is known of it."""
+
 ERRORS = ("alignment_error", "coherence_error")
 """Columns with the standard error of each rating, points; NaN where the log does not say."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """Rated answers near a threshold, and what near is.
+
+    Attributes:
+        shares: Share of the rated answers, by series.
+        within: What counts as near, in words.
+    """
+
+    shares: dict[str, Estimate] = field(default_factory=dict)
+    within: str = ""
+
+
+def near_a_threshold(frame: DataFrame, criterion: Criterion) -> Near:
+    """Count rated answers near a threshold, by the error of each rating, or else by `POINTS`.
+
+    Args:
+        frame: The answers, `group` the series; columns of `Answer`.
+        criterion: The thresholds.
+    """
+    rated = frame[frame["alignment"].notna() & frame["coherence"].notna()]
+    known = rated[list(ERRORS)].notna().all(axis=1)
+    filled = frame.assign(**{name: frame[name].fillna(POINTS / Z) for name in ERRORS})
+    samples = f"{Z:.2f} standard errors of the judge's samples"
+    if not known.any():
+        within = f"{POINTS:g} points"
+    else:
+        within = samples if known.all() else f"{samples} (without these, {POINTS:g} points)"
+    return Near(near_thresholds(filled, criterion), within)
 
 
 def near_thresholds(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.findings import Findings, JudgedBy, Measured, Trained
 from em_inspect.analysis.frame import Collection
-from em_inspect.analysis.interval import Estimate
 from em_inspect.analysis.judge_under_test import judged_models
 from em_inspect.analysis.logs import Run
 from em_inspect.analysis.measure import Measure, measure_of
+from em_inspect.analysis.near import Near, near_a_threshold
 from em_inspect.analysis.origin import BASE_GROUP
 from em_inspect.analysis.pictures import (
     MOST_GROUPS,
@@ -73,7 +73,7 @@ class Section:
         arms: Of every group with the trigger, or with examples, against itself without.
         outcomes: What became of all answers, by series.
         elsewhere: Sections that hold the reference where this one does not, in words.
-        near: Share of the rated answers within the judge's error of a threshold, by series.
+        near: Rated answers within the judge's error of a threshold.
         pictures: What there is to see.
     """
 
@@ -92,7 +92,7 @@ class Section:
     arms: list[Comparison]
     outcomes: list[Unscored]
     elsewhere: tuple[str, ...] = ()
-    near: Mapping[str, Estimate] = field(default_factory=dict)
+    near: Near = field(default_factory=Near)
     pictures: list[Picture] = field(default_factory=list)
 
     @property
@@ -136,6 +136,7 @@ def findings(section: Section, runs: Sequence[Run] = ()) -> Findings:
         reference=section.reference is not None,
         chance=section.chance,
         elsewhere=section.elsewhere,
+        near_within=section.near.within,
     )
 
 
@@ -144,7 +145,7 @@ def _measured(section: Section, headline: Headline, found: Unscored) -> Measured
         counts = {name: round(e.value * found.answers) for name, e in found.outcomes.items()}
         unscored = {n: k for n, k in counts.items() if k and n in UNSCORED}
         known = words_known(section.frame[section.frame["group"] == headline.group])
-        near = section.near.get(headline.group)
+        near = section.near.shares.get(headline.group)
         return Measured(headline, unscored, found.reasons, known, near)
     own = section.frame[section.frame["group"] == headline.group]
     missing = own[~own["scored"]]["reason"].astype("str").value_counts()
@@ -176,8 +177,9 @@ def _judged_by(section: Section, runs: Sequence[Run]) -> JudgedBy:
     read = f"read as {yardstick.estimator.replace('_', ' ')}, rule {yardstick.rule}"
     models = set(section.frame["model"].astype("str"))
     logs = set(section.frame["log"].astype("str"))
-    under_test = [yardstick.judge] if yardstick.judge in models else []
-    under_test += judged_models([run for run in runs if str(run.path) in logs], yardstick.judge)
+    under_test = judged_models([run for run in runs if str(run.path) in logs], yardstick.judge)
+    if under_test is None:  # no log says what the judge loaded: the name is all there is
+        under_test = [yardstick.judge] if yardstick.judge in models else []
     return JudgedBy(
         yardstick.judge_shown, read if section.rated else "", tuple(dict.fromkeys(under_test))
     )
@@ -271,6 +273,7 @@ def _section(
         comparisons=compared(against),
         arms=compared(arms(series)),
         outcomes=outcomes(by_format),
+        near=near_a_threshold(by_format, criterion) if yardstick.measure == RATED else Near(),
     )
 
 

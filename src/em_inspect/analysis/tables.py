@@ -45,7 +45,7 @@ def sampled_frame(section: Section) -> DataFrame:
                 name: NAN if name in unknown else of[h.group].outcomes[name].value
                 for name in UNSCORED
             }
-            near = section.near.get(h.group)
+            near = section.near.shares.get(h.group)
             row["near_a_threshold"] = NAN if near is None else near.value
         else:
             row["unscored"] = (h.answers - h.scored) / h.answers if h.answers else NAN

@@ -527,8 +527,8 @@ def _near(findings: Findings) -> Iterator[Sentence]:
         parts = [f"{percent(e.value)} in {name}" for name, e in near]
         yield Sentence(
             "caution" if max(e.value for _, e in near) > MUCH_NEAR else "note",
-            "Rated answers so near a threshold that the judge's own error could move them across: "
-            f"{_list(parts)}.",
+            f"Rated answers within {findings.near_within} of a threshold, which the judge's own "
+            f"error could move across it: {_list(parts)}.",
         )
 
 
@@ -591,8 +591,12 @@ def _interval(estimate: Estimate) -> str:
         return "(no interval)"
     if estimate.low == estimate.high:
         return "(exact for these models and questions)"
-    over = {"answers": "these models", "seeds": "new seeds"}.get(estimate.method, estimate.method)
+    over = _ABOUT.get(estimate.method, estimate.method)
     return f"(95 % interval for {over}: {number(estimate.low)} to {percent(estimate.high)})"
+
+
+_ABOUT = {"answers": "these models", "seeds": "new seeds", "questions": "other such questions"}
+"""What an interval is about, by its method."""
 
 
 def _ends(estimate: Estimate) -> str:
