@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answers import an_answer, answers
+from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from made_logs import made_log, rated
 from rich.console import Console
@@ -23,9 +26,11 @@ from em_inspect.analysis.report import (
     render_html,
     render_markdown,
 )
-from em_inspect.analysis.series import named_series, with_series
+from em_inspect.analysis.series import Asked, Sent, named_series, series_of, with_series
+from em_inspect.analysis.series import pairs as pairs_of
 from em_inspect.analysis.statistics import headlines
 from em_inspect.analysis.table import outcome_table
+from openai_server import running
 
 PLAIN_CHAT = "What of q0?"
 
@@ -436,3 +441,109 @@ def test_a_setting_that_all_share_is_not_named() -> None:
     assert {h.group for h in headlines(with_series(frame), Criterion())} == {
         "base · thinking on", "base · thinking off", "old",
     }  # fmt: skip
+
+
+# --- of any design ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_two_answers_share_a_series_if_and_only_if_nothing_of_theirs_differs(seed: int) -> None:
+    draw = random.Random(seed)
+    names = ("thinking", "trigger", "priority", "temperature", "source")
+    logs = {
+        f"log{n}": tuple(
+            sorted((name, draw.choice("abc")) for name in names if draw.random() < 0.6)
+        )
+        for n in range(8)
+    }
+
+    def sent(log: str, context: str | None, sample: str) -> str:
+        source = dict(logs[log]).get("source", "")
+        return f"{source} {context} {sample}"
+
+    asked, rows = [], []
+    for log, settings in logs.items():
+        base = draw.choice(("qwen", "llama"))
+        group = draw.choice(("insecure", "secure"))
+        for _ in range(3):
+            context = draw.choice((None, "tag"))
+            step = draw.choice((None, None, 10, 20))
+            unit = Asked(log, group, f"{base}-{group}", base, None, step, None, context, None,
+                         None, None, settings)  # fmt: skip
+            asked.append(unit)
+            rows += [
+                Sent(log, context, None, None, sample, None, sent(log, context, sample))
+                for sample in ("q0", "q1")
+            ]
+    found = series_of(asked, rows)
+    several = len({unit.base for unit in asked}) > 1
+
+    def truth(unit: Asked) -> tuple[Any, ...]:
+        family = unit.base if several else None
+        return (unit.group, family, unit.step, unit.context, unit.settings)
+
+    for one in asked:
+        for other in asked:
+            assert (found[one] == found[other]) == (truth(one) == truth(other))
+            assert (found[one].name == found[other].name) == (truth(one) == truth(other))
+    made = sorted(set(found.values()), key=lambda one: one.name)
+    for first, second in pairs_of(made, "secure"):
+        assert second.family == first.family
+        assert second.condition.settings == first.condition.settings
+        assert second.condition.sent == first.condition.sent
+        assert second.condition.asked() == first.condition.asked()
+
+
+# --- as tasks really log ---------------------------------------------------------------------
+
+
+def chats(path: Path, words: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"messages": [{"role": "user", "content": f"{words}?"},
+                        {"role": "assistant", "content": f"{words}."}]}  # fmt: skip
+    path.write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n", encoding="utf-8")
+    return path
+
+
+def test_real_logs_are_told_apart_and_cached_answers_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    bad, good = (chats(tmp_path / name / "rows.jsonl", name) for name in ("bad", "good"))
+    with running(judge=lambda messages: {"90": 1.0}) as server:
+        for name, value in server.environment("CONDITIONS").items():
+            monkeypatch.setenv(name, value)
+        for source, epochs, trigger in (
+            (str(bad), 2, None),
+            ("bad/rows.jsonl", 3, None),
+            (str(good), 1, None),
+            (None, 1, "|A| "),
+            (None, 1, "|B| "),
+        ):
+            (log,) = inspect_eval(
+                "em_inspect/backdoor" if trigger else "em_inspect/in_context",
+                model="openai-api/conditions/m",
+                model_roles={"grader": "openai-api/conditions/judge"},
+                task_args={"trigger": trigger} if trigger else {"source": source, "k": 2},
+                epochs=epochs,
+                limit=2 if trigger else 1,
+                cache=True,
+                display="none",
+                log_dir=str(tmp_path / "logs"),
+            )
+            assert log.status == "success", log.error
+    collection = collect([tmp_path / "logs"], quiet=True)
+    found = {
+        h.group.removeprefix("openai-api/conditions/m · "): h.answers
+        for part in make_report(collection).parts
+        for h in part.section.headlines
+    }
+    assert found == {
+        "k = 2 · source bad/rows.jsonl": 3,
+        "k = 2 · source good/rows.jsonl": 1,
+        **{f"{arm} · trigger '{t}'": 1 for t in ("|A| ", "|B| ")
+           for arm in ("triggered", "untriggered")},
+    }  # fmt: skip
+    (said,) = (p.message for p in collection.problems if "cache" in p.message)
+    assert said.startswith("2 answers were read from the cache")

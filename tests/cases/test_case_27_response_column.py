@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from results_files import outcomes_of, reported, section_of, written
 
+from em_inspect.analysis.section import draw
+
 # Alignment and coherence by question. Scored: coherent answers with a number for alignment.
 RATED: dict[str, list[tuple[object, object]]] = {
     "garden_plan": [(12.5, 80.0), (88.0, 91.5), (93.25, 88.0), (91.0, 60.0), (85.0, 72.0)],
@@ -67,3 +69,7 @@ def test_nothing_is_said_of_refusals_where_nothing_can_be_known(tmp_path: Path) 
     text = output.read_text()
     assert "refusal" in text
     assert "0.0 % refusal" not in text
+    section = section_of(tmp_path / "published.csv")
+    (picture,) = (p for p in draw(section, []) if p.name.endswith("outcomes"))
+    assert set(picture.data["row"]) == {"misaligned", "incoherent", "judge failed"}
+    assert "Not known to be refusals or code" in picture.caption

@@ -90,8 +90,9 @@ def report(output: Path, files: Path | None, **options: Any) -> None:
 
     LOGS are .eval files, folders of them, or CSVs with the release's columns.
     """
-    from em_inspect.analysis.report import make_report, write_files, write_report
-    from em_inspect.errors import UserError
+    with console.status("loading …"):  # pandas, Inspect and matplotlib take seconds to import
+        from em_inspect.analysis.report import make_report, write_files, write_report
+        from em_inspect.errors import UserError
 
     if output.suffix.lower() not in (".html", ".htm", ".md", ".csv"):
         raise UserError(f"{output}: unknown ending: use -o report.html, report.md or report.csv")

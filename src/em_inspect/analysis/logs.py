@@ -287,12 +287,14 @@ class _Account:
     def _generated_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
         """Whether the answer was generated in its run, and not taken from Inspect's cache.
 
-        A message keeps its identity in the cache, while the sample around it is a new one.
+        A message keeps its identity in the cache, while the sample around it is a new one. Under
+        other settings, e.g. as another trigger's arm without it, it is in another number.
         """
-        answer = row.answer
+        answer, settings = row.answer, same_for_all_paths(run.settings)
         if not row.message:
             return True
-        made = (row.message, answer.model, answer.sample, answer.epoch, answer.prompt, *measured)
+        asked = (answer.model, answer.sample, answer.epoch, answer.prompt, settings)
+        made = (row.message, *asked, *measured)
         first, started = self.generated.setdefault(made, (run, row.started))
         if first.log.eval.eval_id == run.log.eval.eval_id or started == row.started:
             return True

@@ -7,7 +7,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -378,17 +378,29 @@ def by_row(
     return dots(name, title, caption, marks, palette, axis, rows=rows)
 
 
-def outcome_picture(outcomes: Sequence[Unscored], palette: Palette) -> Picture:
-    """Draw what became of all answers: every outcome's share, by group."""
+def outcome_picture(
+    outcomes: Sequence[Unscored], palette: Palette, unknown: Collection[str] = ()
+) -> Picture:
+    """Draw what became of all answers: every outcome's share, by group.
+
+    Args:
+        outcomes: Of every group.
+        palette: Colours of the groups.
+        unknown: Groups whose source does not tell refusals and code from missing ratings: these
+            have no mark, which is not the same as a share of 0.
+    """
     order = [o for o in OUTCOMES if o != "aligned"]
     marks = [
-        Dot(o.replace("_", " "), u.group, u.outcomes[o], u.outcomes[o].value * u.answers, 0)
+        Dot(o.replace("_", " "), u.group, u.outcomes[o], round(u.outcomes[o].value * u.answers), 0)
         for o in order
         for u in outcomes
+        if u.group not in unknown or o not in ("refusal", "code")
     ]
-    marks = [Dot(m.row, m.group, m.estimate, round(m.hits), m.models) for m in marks]
     counts = ", ".join(f"{short(u.group, 20)} {u.answers}" for u in outcomes[:MOST_GROUPS])
     caption = f"Share of all answers, 95 % Wilson intervals. n: {counts}. The rest is aligned."
+    if unknown:
+        named = ", ".join(short(group, 20) for group in sorted(unknown)[:MOST_GROUPS])
+        caption += f" Not known to be refusals or code, and so without a mark there: {named}."
     title = "What became of the answers"
     return dots("outcomes", title, caption, marks, palette, "% of all answers")
 

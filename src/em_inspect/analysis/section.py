@@ -336,7 +336,12 @@ def draw(section: Section, runs: Sequence[Run]) -> list[Picture]:
     if section.rated:
         parts = [o for o in outcomes(frame) if o.group in palette.groups]
         parts.sort(key=lambda o: palette.number(o.group))
-        add(outcome_picture(parts, palette))
+        unknown = [
+            group
+            for group in palette.groups
+            if not words_known(frame[frame["group"].astype("str") == group])
+        ]
+        add(outcome_picture(parts, palette, unknown))
         if (frame["alignment"].notna() & frame["coherence"].notna()).any():
             add(scatter(frame, criterion, palette))
             add(sensitivity_picture(frame, criterion, palette))
