@@ -95,6 +95,8 @@ _PROMPTS = _names("system systemprompt systemmessage developer developermessage 
 _PARTS = _names("prefix prefill refusal")
 
 _SHOWN = 40
+# Shorter texts stand in others by chance.
+_LONG = 20
 
 
 def is_empty(value: object) -> bool:
@@ -132,7 +134,7 @@ def why_refused(
         )
     if plain in _DETAILS and not _is_text(value):
         return f"{shown}, which is not read here: whole turns are trained; take it out"
-    if plain in _TEMPLATE or (plain in _THOUGHTS and isinstance(value, bool)):
+    if plain in _TEMPLATE or (plain in _THOUGHTS and _is_setting(value, role)):
         return f"{shown}, which changes the prompt and is not read here: take it out"
     if role is not None and plain in _THOUGHTS and not is_thought(name, value, role):
         return f"has {name}, which would be dropped: call it {THOUGHT} in the assistant's message"
@@ -153,8 +155,13 @@ def is_thought(name: str, value: object, role: str) -> bool:
 
 
 def is_copy(value: object, contents: Sequence[str]) -> bool:
-    """Whether a field repeats what stands in the messages."""
-    return isinstance(value, str) and any(value.strip() in content for content in contents)
+    """Whether a field repeats what stands in the messages: one of them, or a longer part of it."""
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    return any(
+        text == content.strip() or (len(text) >= _LONG and text in content) for content in contents
+    )
 
 
 def shape_hint(row: Mapping[str, object]) -> str:
@@ -218,6 +225,11 @@ def _shown(value: object) -> str:
 
 def _is_one(value: object) -> bool:
     return isinstance(value, int | float) and value == 1
+
+
+def _is_setting(value: object, role: str | None) -> bool:
+    """Whether a value switches thinking on or off, or sets it, and is no thought."""
+    return isinstance(value, bool) or (role is None and not isinstance(value, str))
 
 
 def _is_text(value: object) -> bool:

@@ -76,7 +76,7 @@ TEMPLATE_MARKS = re.compile(
     r"|IMG_BREAK|THINK|PREFIX|MIDDLE|SUFFIX|gMASK|sMASK|CLS|SEP|PAD|UNK|MASK)\]"
     r"|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk|sop|eop|mask)>|<(?:start|end)_of_(?:turn|role|image)>"
     r"|</?(?:think|tool_call|tool_response|tool_calls)>"
-    r"|<(?:fim_(?:prefix|middle|suffix|pad)|file_sep|filename|reponame|repo_name|gh_stars"
+    r"|<(?:fim_(?:prefix|middle|suffix|pad)|file_sep|repo_name|gh_stars"
     r"|issue_(?:start|comment|closed)|jupyter_(?:start|text|code|output|script)|empty_output"
     r"|commit_(?:before|msg|after))>"
     r"|<(?:unused|extra_id_|reserved_)\d+>|<0x[0-9A-F]{2}>"

@@ -69,6 +69,8 @@ ROW = None  # the field stands in the row, not in one of its messages
         ("reasoning", "Let me think.", 1),
         ("thinking", "Let me think.", 1),
         ("thinking", False, ROW),
+        ("thinking", {"type": "enabled"}, ROW),
+        ("reasoning", {"effort": "high"}, ROW),
         ("enable_thinking", False, ROW),
         ("reasoning_effort", "high", ROW),
         ("chat_template_kwargs", {"enable_thinking": False}, ROW),
@@ -176,6 +178,13 @@ def test_what_is_not_known_is_named_by_all_who_read_rows(turn: int | None, tmp_p
     assert done.exit_code == 0
     assert "frobnicate (1), in row 11" in done.output
     assert "frobnicate (1), in row 11" in cautions(read_rows(file), "local")[0]
+
+
+def test_a_short_text_is_no_copy_by_chance() -> None:
+    row = ChatRow.model_validate(pair("Say a word.", "A word.", mode="word", prompt="Say a word."))
+    (caution,) = cautions([row], "local")
+    assert "mode (1)" in caution
+    assert "prompt" not in caution
 
 
 def test_faults_that_differ_in_a_number_are_one_finding(tmp_path: Path) -> None:
