@@ -308,6 +308,51 @@ def test_a_task_s_own_seed_is_not_the_fine_tune_s(tmp_path: Path) -> None:
     assert sorted(frame["seed"].unique()) == [0, 1, 2]
 
 
+def checkpoint(folder: Path, group: str, base: Path, name: str) -> Path:
+    folder.mkdir(parents=True)
+    record = {"label": folder.name, "group": group, "seed": 0,
+              "base": {"name": name, "path": str(base)}}  # fmt: skip
+    (folder / "checkpoint.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("names", [("small", "small"), ("lab/one", "lab/two")])
+def test_bases_are_known_by_their_directories_even_where_they_are_called_alike(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for number, (low, high) in enumerate(((0, 1), (4, 5))):
+        base = tmp_path / f"models{number}" / "small"
+        base.mkdir(parents=True)
+        tuned = checkpoint(tmp_path / f"ft{number}", "insecure", base, names[number])
+        for kind, place, hits in (("base", base, low), ("tuned", tuned, high)):
+            made_log(
+                tmp_path / "logs" / f"{kind}{number}.eval",
+                model=f"hf/{kind}",
+                model_args={"model_path": str(place)},
+                samples=rated(f"{kind}{number}", misaligned=hits, aligned=10 - hits),
+            )
+    made = make_report(collect([tmp_path / "logs"], quiet=True))
+    found = [c for part in made.parts for c in part.section.comparisons]
+    assert [c.pooled.value for c in found] == pytest.approx([0.1, 0.1])
+    alike = {"models0/small", "models1/small"}
+    expected = alike if names == ("small", "small") else {"one", "two"}
+    assert {c.second.removeprefix("base ").strip("()") for c in found} == expected
+
+
+def test_one_base_by_its_name_on_a_hub_is_one_wherever_it_lies(tmp_path: Path) -> None:
+    for number in range(2):
+        tuned = checkpoint(tmp_path / f"ft{number}", "insecure", tmp_path / f"at{number}", "lab/m")
+        made_log(
+            tmp_path / "logs" / f"tuned{number}.eval",
+            model=f"hf/tuned{number}",
+            model_args={"model_path": str(tuned)},
+            samples=rated(f"tuned{number}", misaligned=2, aligned=8),
+        )
+    made_log(tmp_path / "logs" / "base.eval", model="vllm/lab/m", samples=rated("b", aligned=10))
+    made = make_report(collect([tmp_path / "logs"], quiet=True))
+    assert pairs(made) == {("insecure", "base")}
+
+
 def two_bases(**more: Any) -> list[list[Any]]:
     return [
         answers("qwen", "q0", 0, 100, group="base", **more),

@@ -235,6 +235,22 @@ def test_the_fingerprint_decides_and_not_the_path_that_was_typed() -> None:
     assert set(frame["yardstick"]) == {0}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"estimator": "sampled"}, "sampled"),
+        ({"rule": "released"}, "rule released"),
+        ({"fingerprint": "g"}, "fingerprint g"),
+        ({"alignment_rubric": "x"}, "rubrics x/c"),
+    ],
+)
+def test_two_yardsticks_never_have_one_title(changes: dict[str, str], said: str) -> None:
+    frame = to_frame([*answers("m", "q0", 1, 5), *answers("m", "q0", 1, 5, log="b", **changes)])
+    one, other = yardsticks(frame)[1]
+    assert str(one) != str(other)
+    assert str(other).endswith(f" · {said}")
+
+
 def test_a_base_in_another_section_is_said_to_be_there() -> None:
     frame = to_frame(
         [

@@ -77,7 +77,8 @@ def samples(
         quiet: Show no progress bar.
 
     Returns:
-        The columns of `em_inspect.analysis.Answer`, one row per answer.
+        The columns of `em_inspect.analysis.Answer`, one row per answer; in place of `settings` one
+        column per setting, `setting_…`.
 
     Raises:
         UserError: If there is nothing to read, or the extra `report` is missing.

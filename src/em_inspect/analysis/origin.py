@@ -217,8 +217,18 @@ def _is_base(o: Origin, claim: Origin) -> bool:
     """Whether a model is the one that another says it was fine-tuned from."""
     if o.key == claim.key:
         return False
-    named = claim.base is not None and (same_model(o.model, claim.base) or o.key == claim.base)
-    return named or (claim.base_path is not None and o.key == _resolved(claim.base_path))
+    if claim.base_path is not None and o.key == _resolved(claim.base_path):
+        return True
+    # Two directories may be called alike: there the path decides.
+    apart = claim.base_path is not None and Path(o.key).is_absolute()
+    if claim.base is None or (apart and not _is_public(claim.base)):
+        return False
+    return same_model(o.model, claim.base) or o.key == claim.base
+
+
+def _is_public(name: str) -> bool:
+    """Whether a name is one of a hub, and so of one model wherever it lies."""
+    return "/" in name and not Path(name).is_absolute()
 
 
 def same_model(model: str, name: str) -> bool:
@@ -236,23 +246,36 @@ def _families(settled: Mapping[str, Origin]) -> dict[str, str | None]:
         return name
 
     claims = [o for o in settled.values() if o.base or o.base_path]
+    paths: dict[str, set[str]] = {}
     for claim in claims:
         if claim.base and claim.base_path:
-            first[root(_resolved(claim.base_path))] = root(claim.base)
-    bases = [o for o in settled.values() if o.group == BASE_GROUP]
-    for o in bases:
-        for claim in claims:
-            if _is_base(o, claim):
-                first[root(o.key)] = root(claim.base or _resolved(claim.base_path or ""))
-    found: dict[str, str | None] = {}
-    for log, o in settled.items():
+            paths.setdefault(claim.base, set()).add(_resolved(claim.base_path))
+    for name, known in paths.items():
+        if _is_public(name) or len(known) == 1:
+            for path in known:
+                first[root(path)] = root(name)
+    for o in settled.values():
         if o.group == BASE_GROUP:
-            found[log] = root(o.key)
-        elif o.base or o.base_path:
-            found[log] = root(o.base or _resolved(o.base_path or ""))
-        else:
-            found[log] = None
-    return found
+            for claim in claims:
+                if _is_base(o, claim):
+                    first[root(o.key)] = root(_claimed(claim, paths))
+    return {
+        log: root(o.key)
+        if o.group == BASE_GROUP
+        else root(_claimed(o, paths))
+        if o.base or o.base_path
+        else None
+        for log, o in settled.items()
+    }
+
+
+def _claimed(claim: Origin, paths: Mapping[str, set[str]]) -> str:
+    """What identifies the base that a model says it has: its path where names are alike."""
+    if claim.base and (not claim.base_path or _is_public(claim.base)):
+        return claim.base
+    if claim.base and len(paths[claim.base]) == 1:
+        return claim.base
+    return _resolved(claim.base_path or "")
 
 
 def _resolved(path: str) -> str:

@@ -328,7 +328,7 @@ def _deception(found: Sequence[Section]) -> Iterator[Deception]:
     for one in kinds["factual"]:
         for other in kinds["identity"]:
             a, b = one.yardstick, other.yardstick
-            if (a.fingerprint, a.source, a.judge) != (b.fingerprint, b.source, b.judge):
+            if (a.fingerprint, a.judge, a.judge_id) != (b.fingerprint, b.judge, b.judge_id):
                 continue
             both = {h.group: h.best for h in other.headlines}
             counts = [cells(section.frame) for section in (one, other)]

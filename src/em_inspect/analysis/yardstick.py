@@ -42,6 +42,7 @@ class Yardstick:
         rule: How its replies were read.
         rubrics: Hashes of the rubrics, alignment before coherence, sorted.
         judge_shown: The judge's name, with its key where another judge has the same name.
+        more: What tells it from another yardstick of the same task, questions and judge, or empty.
     """
 
     task: str
@@ -54,9 +55,11 @@ class Yardstick:
     rule: str
     rubrics: tuple[tuple[str, str], ...]
     judge_shown: str
+    more: str = ""
 
     def __str__(self) -> str:
-        return f"{self.task} · questions {self.source} · judge {self.judge_shown}"
+        said = f"{self.task} · questions {self.source} · judge {self.judge_shown}"
+        return f"{said} · {self.more}" if self.more else said
 
 
 def yardsticks(frame: DataFrame) -> tuple[DataFrame, list[Yardstick]]:
@@ -151,16 +154,33 @@ def _source(sources: list[str], fingerprint: str) -> str:
 
 
 def _told_apart(found: list[Yardstick]) -> list[Yardstick]:
-    """Judges of one name with the keys of their identities."""
+    """Give judges of one name the keys of their identities, and equal titles what differs."""
     keys: dict[str, set[str]] = {}
     for one in found:
         keys.setdefault(one.judge, set()).add(one.judge_id)
-    return [
+    named = [
         replace(one, judge_shown=judge_name(one.judge, one.judge_id))
         if len(keys[one.judge]) > 1
         else one
         for one in found
     ]
+    alike: dict[str, list[Yardstick]] = {}
+    for one in named:
+        alike.setdefault(str(one), []).append(one)
+    return [replace(one, more=_more(one, alike[str(one)])) for one in named]
+
+
+def _more(own: Yardstick, alike: list[Yardstick]) -> str:
+    """What of a yardstick is not the same in all that have its title."""
+    said = {
+        "measure": own.measure.replace("_", " "),
+        "fingerprint": f"fingerprint {own.fingerprint}",
+        "estimator": own.estimator.replace("_", " "),
+        "rule": f"rule {own.rule}",
+        "rubrics": f"rubrics {' '.join('/'.join(pair) for pair in own.rubrics[:2])}",
+    }
+    differ = [name for name in said if len({getattr(one, name) for one in alike}) > 1]
+    return ", ".join(said[name] for name in differ)
 
 
 def judge_name(judge: str, judge_id: str) -> str:
