@@ -37,6 +37,7 @@ from em_inspect.analysis.statistics import (
     cells,
     compare,
     headlines,
+    holm,
     outcomes,
     sensitivity,
     shares_by,
@@ -344,6 +345,16 @@ def test_p_values_are_corrected_for_the_number_of_questions() -> None:
     for place, contrast in enumerate(ranked):  # Holm 1979, step by step
         running = max(running, min(1.0, (8 - place) * contrast.p))
         assert contrast.corrected == pytest.approx(running)
+
+
+def test_the_correction_is_that_of_statsmodels_and_leaves_out_what_has_no_p() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p = [0.04, 0.01, NAN, 0.03, 0.01, 0.9, 0.5]
+    expected = multipletests([v for v in p if v == v], method="holm")[1]
+    found = holm(p)
+    assert [v for v in found if v == v] == pytest.approx(expected)
+    assert math.isnan(found[2])
 
 
 def test_sides_that_never_misbehave_differ_by_nothing_with_an_interval() -> None:

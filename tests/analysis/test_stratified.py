@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from answers import an_answer, answers
-from scipy.stats import fisher_exact, hypergeom
+from scipy.stats import fisher_exact, hypergeom, norm
 
 from em_inspect.analysis.answer import Answer
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import to_frame
 from em_inspect.analysis.interval import clustered
+from em_inspect.analysis.series import with_series
 from em_inspect.analysis.statistics import (
     Comparison,
     cells,
@@ -69,7 +70,7 @@ def test_a_group_with_one_scored_seed_has_no_interval_for_new_seeds() -> None:
 def test_in_random_designs_new_seeds_are_spoken_of_only_where_two_seeds_are_scored() -> None:
     rng = np.random.default_rng(5)
     seen = {True: 0, False: 0}
-    for _ in range(60):
+    for _ in range(40):
         parts = []
         scored: dict[str, int] = {}
         for group in ("fine", "base"):
@@ -100,7 +101,7 @@ def test_in_random_designs_new_seeds_are_spoken_of_only_where_two_seeds_are_scor
             assert (headline.pooled_seeds is not None) == several
             assert headline.scored_models == scored[headline.group]
             assert (headline.best.method == "seeds") == several
-    assert min(seen.values()) > 10
+    assert min(seen.values()) > 5
 
 
 def test_steps_and_addresses_of_one_seed_are_one_seed() -> None:
@@ -187,6 +188,16 @@ def test_with_many_answers_the_exact_test_agrees_with_that_of_statsmodels() -> N
     assert 0.95 * least < exact_test(table(x, n), table(y, m)) < 1.05 * most
 
 
+def test_thousands_of_answers_in_hundreds_of_strata_are_quick_to_test() -> None:
+    rng = np.random.default_rng(0)
+    n = np.full((10, 12), 1000)
+    x, y = rng.binomial(n, 0.3), rng.binomial(n, 0.3)
+    p = exact_test(table(x, n), table(y, n))
+    difference = (x.sum() - y.sum()) / np.sqrt(2 * 0.3 * 0.7 * n.sum())
+    assert p == pytest.approx(2 * norm.sf(abs(difference)), abs=0.01)
+    assert exact_test(table(rng.binomial(n, 0.6), n), table(y, n)) < 1e-25
+
+
 # --- the same models on both sides -----------------------------------------------------------
 
 
@@ -221,6 +232,21 @@ def test_arms_of_the_same_seeds_are_paired_by_seed() -> None:
     (contrast,) = found.questions
     assert contrast.test == "paired t"
     assert found.p_seeds < 1e-4
+
+
+def test_arms_as_a_report_reads_them_are_paired_by_seed() -> None:
+    parts = []
+    for seed, level in enumerate((10, 60, 120)):
+        for arm, hits in (("triggered", level + 20), ("untriggered", level)):
+            own = {"group": "backdoor", "seed": seed, "arm": arm}
+            parts.append(answers(f"m{seed}", "q0", hits, 200 - hits, **own))
+    frame = Criterion().apply(with_series(to_frame(a for part in parts for a in part)))
+    counts = cells(frame)
+    found = compare(counts, "backdoor · triggered", "backdoor · untriggered", Criterion())
+    assert found is not None
+    assert found.paired_models
+    assert found.over_seeds is not None
+    assert found.over_seeds.high - found.over_seeds.low < 0.3
 
 
 def test_seeds_that_answer_alike_with_and_without_leave_sampling_error() -> None:

@@ -21,6 +21,9 @@ from em_inspect.analysis.interval import (
 
 Table = NDArray[np.float64]
 
+IMPOSSIBLE = 1e-30
+"""Chances below it, times the greatest one, are 0: thousands of answers stay quick to add up."""
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -167,16 +170,24 @@ def exact_test(first: Tables, second: Tables) -> float:
         return NAN
     from scipy.stats import hypergeom
 
-    seen, least = 0, 0
-    chances = np.ones(1)
+    seen, least, chances = 0, 0, np.ones(1)  # the total seen; chances of `least` and upward
     strata = zip(*(a.ravel() for a in (first.hits, first.n, second.hits, second.n)), strict=True)
     for hits, n, other_hits, other_n in strata:
-        if not (n and other_n):
-            continue
-        low, high = max(0, int(hits + other_hits - other_n)), int(min(n, hits + other_hits))
-        seen, least = seen + int(hits), least + low
-        counts = np.arange(low, high + 1)
-        own = hypergeom.pmf(counts, int(n + other_n), int(hits + other_hits), int(n))
-        chances = np.convolve(chances, own)
+        if n and other_n:
+            low = max(0, int(hits + other_hits - other_n))
+            counts = np.arange(low, int(min(n, hits + other_hits)) + 1)
+            own = hypergeom.pmf(counts, int(n + other_n), int(hits + other_hits), int(n))
+            cut, own = _without_tails(own)
+            seen, least = seen + int(hits), least + low + cut
+            cut, chances = _without_tails(np.convolve(chances, own))
+            least += cut
+    if not 0 <= seen - least < len(chances):
+        return 0.0
     likely = chances[seen - least] * (1 + 1e-7)
     return min(1.0, float(chances[chances <= likely].sum()))
+
+
+def _without_tails(chances: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
+    """Chances without what is next to impossible at both ends, and how many were cut below."""
+    kept = np.flatnonzero(chances > IMPOSSIBLE * chances.max())
+    return int(kept[0]), chances[kept[0] : kept[-1] + 1]
