@@ -114,6 +114,15 @@ def test_steps_and_addresses_of_one_seed_are_one_seed() -> None:
     assert found.pooled_seeds is None
 
 
+def test_a_seed_whose_base_is_spelled_in_two_ways_is_one_seed() -> None:
+    parts = [
+        answers("i0", "q0", 10, 40, group="fine", seed=0, base=base, family="some/base")
+        for base in ("some/base", "hf/some/base")
+    ]
+    (found,) = headlines(framed(*parts), Criterion())
+    assert (found.models, found.pooled_seeds) == (1, None)
+
+
 # --- within questions ------------------------------------------------------------------------
 
 

@@ -81,8 +81,9 @@ def fine_tunes(frame: DataFrame) -> Series:
         A name for each row of the frame; the same under every condition.
     """
     group = frame["trained"] if "trained" in frame else frame["group"]
-    parts = [frame["base"].astype("str").where(frame["base"].notna(), ""), group.astype("str")]
-    key = parts[0] + SEPARATOR + parts[1] + SEPARATOR + frame["seed"].astype("str")
+    family = frame["family"].astype(object).where(frame["family"].notna(), frame["base"])
+    base = family.where(family.notna(), "").astype("str")
+    key = base + SEPARATOR + group.astype("str") + SEPARATOR + frame["seed"].astype("str")
     own = frame["fine_tune"].astype(object).where(frame["fine_tune"].notna(), frame["model"])
     return key.where(frame["seed"].notna(), own.astype("str"))
 

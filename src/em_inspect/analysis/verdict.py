@@ -16,6 +16,7 @@ from em_inspect.analysis.findings import Findings, Measured
 from em_inspect.analysis.interval import Estimate
 from em_inspect.analysis.measure import Measure
 from em_inspect.analysis.statistics import UNSCORED, Comparison, Side
+from em_inspect.analysis.statistics import holm as holm
 
 SURE = 0.05
 
@@ -568,19 +569,6 @@ def _judge(findings: Findings) -> Sentence:
     return Sentence(
         "note", f"{said}. A share is only as good as its judge: see em-inspect calibrate."
     )
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979); NaN stays NaN and does not count."""
-    from statsmodels.stats.multitest import multipletests
-
-    places = [place for place, p in enumerate(values) if not math.isnan(p)]
-    corrected = list(values)
-    if places:
-        adjusted = multipletests([values[place] for place in places], method="holm")[1]
-        for place, p in zip(places, adjusted, strict=True):
-            corrected[place] = float(p)
-    return corrected
 
 
 # --- words for numbers -----------------------------------------------------------------------
