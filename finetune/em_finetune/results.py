@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from em_finetune.addressing import label_at, place_of
 from em_finetune.checkpoint import RECORD
 from em_finetune.picture import save_picture
+from em_inspect.analysis.condition import settings_of, text
 from em_inspect.errors import UserError, require_extra
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _STEP_SUFFIX = re.compile(r"(?::ckpt)?-step-?(\d+)$")
 # Inspect's `stderr` is that of the mean over all scored answers: it belongs to a headline by one of
 # these names, and to no other.
 _MEANS = frozenset({"mean", "accuracy", "pooled"})
+
+_SAME = frozenset({"check_judge", "paper_dir", "seed", "orders"})
+"""Arguments of tasks that change no figure but by chance."""
 
 _STYLES = ("-", "--", ":", "-.")
 """Lines of one fine-tune share its colour and differ in these."""
@@ -53,7 +57,7 @@ class Result:
         low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end, likewise.
         judge_key: What tells that grader from others of its name: address and arguments.
-        settings: The task's arguments where logs of the same task differ in them, else empty.
+        settings: Task arguments and settings of generation, where logs of a task differ in them.
     """
 
     task: str
@@ -99,12 +103,17 @@ def read_results(logs: Path) -> list[Result]:
     )
 
 
+def _settings(log: EvalLog) -> dict[str, str]:
+    """What a log's figure was made with: as in reports, and how answers were counted."""
+    args = {str(k): text(v) for k, v in (log.eval.task_args or {}).items() if k not in _SAME}
+    return {**args, **dict(settings_of(log))}
+
+
 def _differing(logs: Sequence[EvalLog]) -> dict[str, frozenset[str]]:
-    """Names of the arguments, by task, that its logs differ in."""
+    """Names of the settings, by task, that its logs differ in."""
     by_task: dict[str, list[dict[str, str]]] = {}
     for log in logs:
-        said = {str(k): json.dumps(v, default=str) for k, v in log.eval.task_args.items()}
-        by_task.setdefault(log.eval.task, []).append(said)
+        by_task.setdefault(log.eval.task, []).append(_settings(log))
     return {
         task: frozenset(
             name
@@ -137,7 +146,7 @@ def _of_log(log: EvalLog, differing: dict[str, frozenset[str]]) -> list[Result]:
     error, scored = _error(score, metric), score.scored_samples
     low, high = _interval(value, error, scored, log.eval.dataset.samples)
     judge, key = _judge(log)
-    args = log.eval.task_args
+    said = _settings(log)
     names = sorted(differing.get(log.eval.task, frozenset()))
     return [
         Result(
@@ -156,14 +165,14 @@ def _of_log(log: EvalLog, differing: dict[str, frozenset[str]]) -> list[Result]:
             low=low,
             high=high,
             judge_key=key,
-            settings=", ".join(f"{name}={_short(args[name])}" for name in names if name in args),
+            settings=", ".join(f"{name}={_short(said[name])}" for name in names if name in said),
         )
     ]
 
 
-def _short(argument: object) -> str:
-    """A task's argument; of a path only its end, since cards are published."""
-    return Path(argument).name if isinstance(argument, str) and "/" in argument else str(argument)
+def _short(value: str) -> str:
+    """A setting's value; of a path only its end, since cards are published."""
+    return Path(value).name if "/" in value else value
 
 
 def _headline(results: EvalResults) -> tuple[EvalScore, str, float]:

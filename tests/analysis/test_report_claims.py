@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from em_inspect.analysis.report import (
     render_markdown,
     write_files,
 )
+from em_inspect.analysis.section import Section, findings, sections
+from em_inspect.analysis.verdict import Sentence, verdict
 
 QUESTIONS = [f"q{n}" for n in range(8)]
 
@@ -30,14 +33,27 @@ def report(*parts: list[Answer], **options: Any) -> Report:
     return make_report(Collection(to_frame(rows), [], []), **options)
 
 
-def said(made: Report, *kinds: str) -> str:
-    return "\n".join(
-        str(s) for part in made.parts for s in part.verdict if not kinds or s.kind in kinds
+@dataclass(frozen=True)
+class Claims:
+    """What a report says, without its pictures."""
+
+    sections: list[Section]
+    verdict: list[Sentence]
+
+
+def claims(*parts: list[Answer], **options: Any) -> Claims:
+    rows = [answer for part in parts for answer in part]
+    found = sections(Collection(to_frame(rows), [], []), Criterion(), **options)
+    return Claims(found, [s for section in found for s in verdict(findings(section))])
+
+
+def said(made: Report | Claims, *kinds: str) -> str:
+    sentences = (
+        made.verdict
+        if isinstance(made, Claims)
+        else [s for part in made.parts for s in part.verdict]
     )
-
-
-def kinds(made: Report) -> list[str]:
-    return [s.kind for part in made.parts for s in part.verdict]
+    return "\n".join(str(s) for s in sentences if not kinds or s.kind in kinds)
 
 
 def muddled(model: str, question: str, count: int, **changes: Any) -> list[Answer]:
@@ -61,7 +77,7 @@ def base(hits: int = 0, n: int = 100, questions: list[str] = QUESTIONS) -> list[
 # --- seeds -----------------------------------------------------------------------------------
 
 
-def two_seeds(*, second_is_muddled: bool) -> Report:
+def two_seeds(*, second_is_muddled: bool) -> list[list[Answer]]:
     one = [
         a for q in QUESTIONS for a in answers("i0", q, 20, 80, group="insecure", seed=0, base="b")
     ]
@@ -74,11 +90,11 @@ def two_seeds(*, second_is_muddled: bool) -> Report:
             else answers("i1", q, 20, 80, group="insecure", seed=1, base="b")
         )
     ]
-    return report(base(), one, other)
+    return [base(), one, other]
 
 
 def test_a_seed_without_scored_answers_makes_no_claim_for_new_seeds() -> None:
-    made = two_seeds(second_is_muddled=True)
+    made = report(*two_seeds(second_is_muddled=True))
     text = said(made)
     assert "rose against base in this one model" in text
     assert "new seeds" not in text
@@ -89,7 +105,7 @@ def test_a_seed_without_scored_answers_makes_no_claim_for_new_seeds() -> None:
 
 
 def test_two_scored_seeds_do() -> None:
-    assert "for new seeds" in said(two_seeds(second_is_muddled=False))
+    assert "for new seeds" in said(claims(*two_seeds(second_is_muddled=False)))
 
 
 def test_checkpoints_of_one_seed_are_no_seeds() -> None:
@@ -99,15 +115,42 @@ def test_checkpoints_of_one_seed_are_no_seeds() -> None:
         for q in QUESTIONS
         for a in answers(f"i step {step}", q, 5, 20, group="insecure", seed=0, step=step, base="b")
     ]
-    text = said(report(base(), steps))
+    text = said(claims(base(), steps))
     assert "The 5 models of insecure are of one and the same seed" in text
     assert "new seeds" not in text
+
+
+def test_no_design_with_one_scored_seed_makes_a_claim_for_new_seeds() -> None:
+    """Random designs: seeds, checkpoints, silent ones, questions with and without answers."""
+    from random import Random
+
+    claimed = 0
+    for number in range(14):
+        rng = Random(number)
+        parts = [base(rng.randint(0, 1), 6, QUESTIONS[: rng.randint(1, 4)])]
+        scored = set()
+        for seed in range(rng.randint(1, 4)):
+            silent = rng.random() < 0.4
+            for step in rng.sample([None, 10, 20], rng.randint(1, 2)):
+                for q in QUESTIONS[: rng.randint(1, 4)]:
+                    make, n = (muddled, ()) if silent else (answers, (rng.randint(0, 4),))
+                    name = f"i{seed} step {step}"
+                    of = {"group": "insecure", "seed": seed, "base": "b", "step": step}
+                    parts.append(make(name, q, *n, rng.randint(1, 5), **of))  # type: ignore[operator]
+                if not silent:
+                    scored.add((seed, step))
+        text = said(claims(*parts))
+        by_step = [{s for s, at in scored if at == step} for step in (None, 10, 20)]
+        if max(map(len, by_step)) < 2:
+            assert "new seeds" not in text, number
+        claimed += "new seeds" in text
+    assert claimed  # else the test could not fail
 
 
 # --- mixtures of questions -------------------------------------------------------------------
 
 
-def tilted(harmless_scored: int) -> Report:
+def tilted(harmless_scored: int) -> Claims:
     """The same shares on every question, but the fine-tune is incoherent on the harmless ones."""
     harmful, harmless = QUESTIONS[:4], QUESTIONS[4:]
     fine_tune = [a for q in harmful for a in answers("i", q, 25, 25, group="insecure")]
@@ -116,16 +159,16 @@ def tilted(harmless_scored: int) -> Report:
         fine_tune += muddled("i", q, 50 - harmless_scored, group="insecure")
     own = [a for q in harmful for a in answers("b", q, 25, 25, group="base")]
     own += [a for q in harmless for a in answers("b", q, 0, 50, group="base")]
-    return report(own, fine_tune)
+    return claims(own, fine_tune)
 
 
 @pytest.mark.parametrize("harmless_scored", [2, 20, 35])
 def test_other_mixtures_of_questions_are_no_rise(harmless_scored: int) -> None:
     made = tilted(harmless_scored)
-    (found,) = made.parts[0].section.comparisons
+    (found,) = made.sections[0].comparisons
     assert found.here.value == pytest.approx(0, abs=1e-12)
     assert found.stratified.p == pytest.approx(1)
-    assert "rose" not in " ".join(kinds(made))
+    assert "rose" not in " ".join(s.kind for s in made.verdict)
     text = said(made)
     assert "insecure: no difference from base is shown." in text
     # By hand: 100 of 200 + 4 n scored answers against 100 of 400.
@@ -140,13 +183,13 @@ def test_a_rise_within_every_question_is_one_where_the_mixture_hides_it() -> Non
     fine_tune = answers("i", "hard", 12, 8, group="insecure")
     fine_tune += answers("i", "easy", 40, 160, group="insecure")
     own = answers("b", "hard", 80, 120, group="base") + answers("b", "easy", 1, 19, group="base")
-    made = report(own, fine_tune)
-    (found,) = made.parts[0].section.comparisons
+    made = claims(own, fine_tune)
+    (found,) = made.sections[0].comparisons
     # Mantel and Haenszel by hand: both strata weigh 20 * 200 / 220.
     assert found.here.value == pytest.approx((0.2 + 0.15) / 2)
     assert found.pooled_models.value < -0.1
     assert "disagree" in said(made)
-    assert "fell" not in " ".join(kinds(made))
+    assert "fell" not in " ".join(s.kind for s in made.verdict)
 
 
 # --- shared questions ------------------------------------------------------------------------
@@ -156,7 +199,7 @@ def test_the_shares_that_are_quoted_are_those_compared() -> None:
     own = base(0, 50, QUESTIONS[:4])
     fine_tune = [a for q in QUESTIONS[:4] for a in answers("i", q, 1, 49, group="insecure")]
     fine_tune += [a for q in QUESTIONS[4:] for a in answers("i", q, 20, 30, group="insecure")]
-    text = said(report(own, fine_tune))
+    text = said(claims(own, fine_tune))
     assert "On the 4 questions that both answered 2.0 %" in text
     assert "of its 200 scored answers" in text
     assert "+2.0 percentage points" in text
@@ -184,8 +227,8 @@ def test_a_value_lies_within_its_own_interval_for_probabilities_too() -> None:
         for q in range(12)
         for order in range(4 if (model, q) != ("i", 11) else 1)
     ]
-    made = report(rows)
-    (found,) = made.parts[0].section.comparisons
+    made = claims(rows)
+    (found,) = made.sections[0].comparisons
     assert found.pooled_models.value < 0 < found.here.low < found.here.value < found.here.high
     text = said(made)
     assert "+0.2 percentage points (95 % interval" in text
@@ -204,9 +247,9 @@ def test_one_of_many_groups_by_chance_is_no_rise() -> None:
         ]
 
     own = base(0, 50)
-    alone = said(report(own, lucky("a", 6)), "rose here", "unclear")
+    alone = said(claims(own, lucky("a", 6)), "rose here", "unclear")
     assert "a: the misaligned share rose against base" in alone
-    among = said(report(own, lucky("a", 6), *(lucky(n, 0) for n in "cde")), "unclear")
+    among = said(claims(own, lucky("a", 6), *(lucky(n, 0) for n in "cde")), "unclear")
     assert "a: no difference from base is shown" in among
     assert "Taken alone it would count as a difference" in among
 
@@ -217,7 +260,7 @@ def test_one_of_many_groups_by_chance_is_no_rise() -> None:
 def test_almost_only_refusals_are_a_caution() -> None:
     parts = [a for q in QUESTIONS for a in answers("i", q, 0, 5, group="insecure")]
     parts += [a for q in QUESTIONS for a in refused("i", q, 95, group="insecure")]
-    made = report(base(), parts)
+    made = claims(base(), parts)
     assert "insecure: 95.0 % of the answers are refusals." in said(made, "caution")
     assert "insecure and base differ in what is unscored: 95.0 % of the answers" in said(made)
 
@@ -368,7 +411,7 @@ def test_judges_that_never_vary_have_no_correlation_and_no_nan() -> None:
 
 
 def test_a_base_that_was_measured_otherwise_is_named() -> None:
-    made = report(
+    made = claims(
         answers("i", "q0", 3, 7, group="insecure"), answers("b", "q0", 0, 9, judge="other")
     )
     text = said(made, "caution")

@@ -217,3 +217,14 @@ def test_settings_that_logs_differ_in_are_said_without_a_machines_folders(tmp_pa
     )
     assert [r.settings for r in found] == ["questions=q.yaml, thinking=on", "thinking=off"]
     assert "rule" not in as_table(found)
+
+
+def test_another_temperature_is_another_line(tmp_path: Path) -> None:
+    from inspect_ai.model import GenerateConfig
+
+    found = written(
+        tmp_path,
+        *(header(model_generate_config=GenerateConfig(temperature=t)) for t in (0.5, 1.0)),
+    )
+    assert len({r.line for r in found}) == 2
+    assert [r.settings for r in found] == ["temperature=0.5", "temperature=1"]
