@@ -137,6 +137,8 @@ class JobCreation:
                 self.patience.in_another_run(record.asked_last),
                 f"{record.label} may have been created, and is not listed",
             )
+            if job is None:
+                self._require_no_older(record)
         except UnclearError as error:
             raise may_exist(record.label, error.refusal) from None
         if job is not None:
@@ -209,28 +211,36 @@ class JobCreation:
     def _trace_of(self, record: JobRecord) -> Job | None:
         """The job that may have come of an unclear call: ours by its key, or nobody else's."""
         wanted = wanted_of(record, self.service)
-        # Not by key alone: the service may not have kept it.
-        found = self._unclaimed(self.service.jobs(wanted.key if self.service.keeps_key else None))
-        same = next((job for job in found if job.match(wanted) == "same"), None)
-        if same is not None or self.new:
-            return same
+        same, perhaps = self._alike(wanted)
         since = (record.asked or 0.0) - _SKEW
-        perhaps = [
-            job
-            for job in found
-            if job.match(wanted) == "perhaps" and (job.created is None or job.created >= since)
-        ]
-        if not perhaps:
-            return None
-        job = perhaps[0]
-        if len(perhaps) > 1 or not job.may_be(wanted):
-            raise self._which(record, perhaps)
+        recent = [job for job in perhaps if job.created is None or job.created >= since]
+        if same is not None or self.new or not recent:
+            return same
+        job = recent[0]
+        if len(recent) > 1 or not job.may_be(wanted):
+            raise self._which(record, recent)
         self.patience.say(
             f"taking {job.id} for {record.label}: it trains on the same file, was made since, and "
             "belongs to nobody else here"
         )
         self._tell_changes(record, job, wanted)
         return job
+
+    def _require_no_older(self, record: JobRecord) -> None:
+        """Ask where a job seems older than the call, but the service's clock may be wrong."""
+        wanted = wanted_of(record, self.service)
+        _, perhaps = self._alike(wanted)
+        older = [job for job in perhaps if job.may_be(wanted) and job.file_id]
+        if older and not self.new:
+            raise self._which(record, older)
+
+    def _alike(self, wanted: Wanted) -> tuple[Job | None, list[Job]]:
+        """The job that is surely the wanted one, and those that perhaps are."""
+        # Not by key alone: the service may not have kept it.
+        found = self._unclaimed(self.service.jobs(wanted.key if self.service.keeps_key else None))
+        matches = [(job, job.match(wanted)) for job in found]
+        same = next((job for job, match in matches if match == "same"), None)
+        return same, [job for job, match in matches if match == "perhaps"]
 
     def _which(self, record: JobRecord, jobs: Sequence[Job]) -> UserError:
         line = ["em-finetune", "hosted", "adopt", "JOB", "--service", record.service]

@@ -208,7 +208,7 @@ def _job(raw: fine_tuning.FineTuningJob) -> Job:
         base=getattr(raw, "model", None) or "",
         file_id=getattr(raw, "training_file", None) or "",
         seed=seed if isinstance(seed, int) else None,
-        created=float(created) if isinstance(created, int | float) else None,
+        created=float(created) if isinstance(created, int | float) and created > 0 else None,
         model=getattr(raw, "fine_tuned_model", None),
         finish=getattr(raw, "estimated_finish", None),
         trained_tokens=getattr(raw, "trained_tokens", None),

@@ -122,22 +122,27 @@ class Job:
         """Whether this is the job that was wanted.
 
         The key decides where a service keeps it. Else file, base, seed and hyperparameters do, as
-        far as they are told; a job on the same file that does not tell its seed, or tells other
-        settings, is perhaps ours: services have been seen to change what they were sent. A job
-        that failed is not the one wanted if somebody asked for another attempt.
+        far as they are told; a job that does not tell its file or seed, or tells other settings, is
+        perhaps ours: services have been seen to change what they were sent. A job that failed is
+        not the one wanted if somebody asked for another attempt.
         """
         if KEY in self.metadata:
             return "same" if self.metadata[KEY] == wanted.key else "other"
         given_up = wanted.attempt > 0 and self.status in ("failed", "cancelled")
-        if self.file_id != wanted.file_id or given_up:
+        if self.file_id not in ("", wanted.file_id) or given_up:
             return "other"
-        alike = self.base == wanted.recipe.base and self.seed == wanted.seed
+        told = (self.file_id, self.base, self.seed)
+        alike = told == (wanted.file_id, wanted.recipe.base, wanted.seed)
         return "same" if alike and not self.changes(wanted) else "perhaps"
 
     def contradicts(self, wanted: Wanted) -> bool:
-        """Whether the job tells a base, a seed or a hyperparameter that was not asked for."""
+        """Whether the job tells no file, or another base, seed or setting than was asked for.
+
+        Such a job is not taken for one that was asked for nowhere but in another folder.
+        """
         seed = self.seed not in (None, wanted.seed)
-        return seed or self.base not in ("", wanted.recipe.base) or bool(self.changes(wanted))
+        base = self.base not in ("", wanted.recipe.base)
+        return seed or base or not self.file_id or bool(self.changes(wanted))
 
     def may_be(self, wanted: Wanted) -> bool:
         """Whether base and seed allow that this is the job; settings may have been changed."""

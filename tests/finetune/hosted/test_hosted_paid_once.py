@@ -76,6 +76,7 @@ TOLD = {
     "no metadata": without("metadata"),
     "no seed": without("metadata", "seed"),
     "other settings": changed,
+    "no file": without("metadata", "training_file"),
 }
 
 
@@ -91,7 +92,7 @@ def test_run_twice_there_is_one_job(
     stored: bool,
     told: str,
 ) -> None:
-    """40 orders of events, each with a list that shows a job 10 s late."""
+    """50 orders of events, each with a list that shows a job 10 s late."""
     service.lag, service.told = 10, TOLD[told]
     service.metadata = told == "all"
     fault = ANSWERS[answer]
@@ -236,6 +237,20 @@ def test_of_several_jobs_that_may_be_it_the_user_is_asked(
     assert run(cli).exit_code == 0
     assert len(service.jobs) == 2
     assert cli.record()["job_id"] == "ftjob-0b"
+
+
+def test_a_service_whose_clock_is_wrong_is_asked_about_and_not_paid_again(
+    cli: CommandLine, service: FineTuning, hours: Hours
+) -> None:
+    service.metadata, service.told = False, without("metadata", "seed")
+    service.lag, service.after = 1000, once(failing(500, "oh"))
+    run(cli)
+    service.lag = 0
+    service.told = lambda job: without("metadata", "seed")(job) | {"created_at": 1_700_000_000}
+    asked = run(cli)
+    assert asked.exit_code == 1
+    assert "ftjob-0b trains on the same file" in asked.output
+    assert len(service.jobs) == 1
 
 
 def test_without_records_key_and_seed_the_user_is_asked(
