@@ -103,6 +103,15 @@ def test_answers_from_the_cache_are_counted_once_and_named(tmp_path: Path) -> No
     assert "10 answers were read from the cache of b.eval's run" in told(collection, "a.eval")
 
 
+def test_one_generation_for_all_epochs_is_marked(tmp_path: Path) -> None:
+    samples = rated("a", aligned=6)
+    for sample in samples:
+        sample.output.choices[0].message.id = "the-same"
+    made_log(tmp_path / "a.eval", samples=samples)
+    collection = collect([tmp_path], quiet=True)
+    assert "5 answers are one generation read from the cache again" in told(collection, "a.eval")
+
+
 def test_a_second_run_is_counted_and_named(tmp_path: Path) -> None:
     for name, day, n in (("a", 1, 6), ("b", 2, 8)):
         created = f"2026-01-0{day}T00:00:00+00:00"

@@ -252,6 +252,7 @@ class _Account:
     logs: Logs
     seen: dict[Hashable, Run] = field(default_factory=dict)
     generated: dict[Hashable, tuple[Run, str]] = field(default_factory=dict)
+    epochs: dict[Hashable, int] = field(default_factory=dict)
     asked: dict[Hashable, Run] = field(default_factory=dict)
     waiting: dict[Hashable, list[tuple[Answer, Run]]] = field(default_factory=dict)
     counted: Counter[Path] = field(default_factory=Counter)
@@ -295,12 +296,21 @@ class _Account:
             return True
         asked = (answer.model, answer.sample, answer.epoch, answer.prompt, settings)
         made = (row.message, *asked, *measured)
+        self._note_repeats(row, run, measured)
         first, started = self.generated.setdefault(made, (run, row.started))
         if first.log.eval.eval_id == run.log.eval.eval_id or started == row.started:
             return True
         said = f"answers were read from the cache of {first.name}'s run and are counted once"
         self.left[run.name, said] += 1
         return False
+
+    def _note_repeats(self, row: _Row, run: Run, measured: tuple[str, ...]) -> None:
+        """Mark what one run read from the cache again and again, as a cache for all epochs does."""
+        answer = row.answer
+        once = (run.path, row.message, answer.sample, *measured)
+        if self.epochs.setdefault(once, answer.epoch) != answer.epoch:
+            said = "answers are one generation read from the cache again: they are counted, and say"
+            self.left[run.name, f"{said} nothing new"] += 1
 
     def _asked_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
         """Whether a row that always gets the same answer was not asked before.
