@@ -37,8 +37,7 @@ def brute_force(model: Any, tree: NumberTree, prompt: list[int]) -> dict[str, fl
         p[str(n)] = 1.0
         for row, token in zip(after, spelled, strict=False):
             p[str(n)] *= float(row[token])
-        if n <= 10:
-            p[str(n)] *= 1 - float(after[-1][tree.digits].sum())
+        p[str(n)] *= 1 - float(after[-1][tree.digits].sum())
     return p
 
 
