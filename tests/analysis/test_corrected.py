@@ -145,6 +145,18 @@ def test_models_weigh_alike_however_many_answers_each_has() -> None:
     assert share.powered.value == pytest.approx((0.5 + 0.1) / 2)
 
 
+def test_two_addresses_of_one_fine_tune_weigh_as_one() -> None:
+    whole = {"base": "b", "group": "g", "seed": 0}
+    names = ("m1", "its other address")
+    one = [an_answer(model=names[i % 2], uuid=f"1/{i}", **whole) for i in range(60)]
+    other = [an_answer(model="m2", uuid=f"2/{i}", **{**whole, "seed": 1}) for i in range(20)]
+    truly = [i < 6 for i in range(60)] + [i < 10 for i in range(20)]
+    answers = one + other
+    (share,) = corrected(answers, drawn(answers, 80, 0, truly)).shares
+    assert share.powered is not None
+    assert share.powered.value == pytest.approx((0.1 + 0.5) / 2)
+
+
 def test_labels_of_other_answers_correct_by_the_judge_s_rates() -> None:
     answers = [an_answer(i, alignment=5.0 if i < 40 else 90.0) for i in range(400)]
     rows = [rated(an_answer(alignment=5.0), BAD)] * 16 + [rated(an_answer(), BAD)] * 4

@@ -19,7 +19,7 @@ from em_inspect.analysis.judge_error import (
     sensitivity,
     specificity,
 )
-from em_inspect.analysis.statistics import Headline
+from em_inspect.analysis.statistics import Headline, fine_tunes
 from em_inspect.analysis.verdict import number, percent
 from em_inspect.analysis.yardstick import Yardstick
 from em_inspect.calibration.agreement import FAILED, Pair, strata_of
@@ -246,7 +246,7 @@ def _own_strata(
         return [], "none of its answers is labelled: draw some with em-inspect label"
     drawn_by = Criterion(calibration.thresholds.alignment, calibration.thresholds.coherence)
     kind = np.array(kinds(part, drawn_by, calibration.near))
-    of_model = part["model"].astype(str)
+    of_model = fine_tunes(part)
     weight = (1 / of_model.map(of_model.value_counts())).to_numpy(float)
     judged = part["misaligned"].to_numpy(float)
     uuids = part["uuid"].astype(str).to_numpy()
