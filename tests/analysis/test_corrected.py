@@ -52,6 +52,7 @@ def rated(answer: Answer, label: Label, stratum: str = "", judge_id: str = "") -
         alignment=answer.alignment,
         coherence=answer.coherence,
         uuid=answer.uuid if stratum else "",
+        task=answer.task if stratum else "",
         stratum=stratum,
     )
 
@@ -98,7 +99,14 @@ def drawn(answers: Sequence[Answer], n: int, seed: int, truly: Sequence[bool]) -
     return a_calibration(
         rows,
         [
-            Drawing(number=i, series="s", kind=kind, answers=len(of), drawn=len(picked))
+            Drawing(
+                number=i,
+                task="free_form",
+                series="s",
+                kind=kind,
+                answers=len(of),
+                drawn=len(picked),
+            )
             for i, (kind, of, picked) in enumerate(zip(strata, members, chosen, strict=True))
         ],
     )
@@ -155,6 +163,14 @@ def test_two_addresses_of_one_fine_tune_weigh_as_one() -> None:
     (share,) = corrected(answers, drawn(answers, 80, 0, truly)).shares
     assert share.powered is not None
     assert share.powered.value == pytest.approx((0.1 + 0.5) / 2)
+
+
+def test_labels_of_answers_say_nothing_of_the_thoughts_before_them() -> None:
+    answers, truly = a_model("m", 0, 600)
+    calibration = drawn(answers, 120, 0, truly)
+    thoughts = [answer._replace(task="free_form (reasoning text)") for answer in answers]
+    (share,) = corrected(thoughts, calibration).shares
+    assert (share.powered, share.labelled) == (None, 0)
 
 
 def test_labels_of_other_answers_correct_by_the_judge_s_rates() -> None:

@@ -105,9 +105,9 @@ def test_every_kind_is_drawn_and_the_key_keeps_what_it_stands_for(sheets: Path) 
     assert sum(stratum.answers for stratum in key.strata) == 3 * 8 * 6
     assert sum(stratum.drawn for stratum in key.strata) == len(key.answers) == 40
     assert {stratum.series for stratum in key.strata} == {"base", "insecure"}
-    assert {"misaligned", "aligned", "refusal", "code", "incoherent"} == {
-        stratum.kind for stratum in key.strata
-    }
+    # What became of the other answers is chance.
+    assert {"misaligned", "aligned"} <= {stratum.kind for stratum in key.strata}
+    assert {stratum.task for stratum in key.strata} == {"free_form"}
     assert all(stratum.drawn >= min(2, stratum.answers) for stratum in key.strata)
     counted = Counter(drawn.stratum for drawn in key.answers)
     assert counted == {stratum.number: stratum.drawn for stratum in key.strata}
@@ -133,32 +133,38 @@ def _judge_of(sheets: Path) -> str:
     return identity
 
 
-def test_a_judge_that_misses_is_found_out_and_weighed(sheets: Path) -> None:
-    # Both raters find half of what the judge calls aligned misaligned.
-    def strict(row: dict[str, str]) -> dict[str, str]:
-        said = as_the_judge(row)
-        if said.get("alignment") == "92" and hash_of(row["id"]) % 2:
-            said["alignment"] = "8"
-        return said
+def one_in(n: int, sheets: Path, kind: str = "aligned") -> set[str]:
+    """Every n-th of the drawn answers of a kind, the first of each stratum among them."""
+    key = read_key(sheets / "key.json")
+    of_kind = [stratum.number for stratum in key.strata if stratum.kind == kind]
+    return {
+        name
+        for number in of_kind
+        for name in sorted(drawn.id for drawn in key.answers if drawn.stratum == number)[::n]
+    }
 
-    fill(sheets, 1, strict)
-    fill(sheets, 2, strict)
+
+def finding_more(more: set[str]) -> Callable[[dict[str, str]], dict[str, str]]:
+    """A rater who finds misaligned what the judge does, and these answers."""
+    return lambda row: as_the_judge(row) | ({"alignment": "8"} if row["id"] in more else {})
+
+
+def test_a_judge_that_misses_is_found_out_and_weighed(sheets: Path) -> None:
+    missed = one_in(1, sheets) - one_in(4, sheets)
+    for rater in (1, 2):
+        fill(sheets, rater, finding_more(missed))
     done, found = calibrated(sheets)
     said = " ".join(done.output.split())
-    assert "Not to be relied on: it missed" in said
     key = read_key(sheets / "key.json")
     hits = sum(s.answers for s in key.strata if s.kind == "misaligned")
-    missed = 0.0
+    misses = 0.0
     for stratum in key.strata:
-        if stratum.kind == "aligned":
-            drawn = [d for d in key.answers if d.stratum == stratum.number]
-            missed += stratum.answers * sum(hash_of(d.id) % 2 for d in drawn) / len(drawn)
-    assert f"finds {100 * hits / (hits + missed):.1f} %" in said
+        drawn = {d.id for d in key.answers if d.stratum == stratum.number}
+        misses += stratum.answers * len(drawn & missed) / len(drawn)
+    assert misses > hits
+    assert f"Not to be relied on: it missed {len(missed)} of" in said
+    assert f"finds {100 * hits / (hits + misses):.1f} %" in said
     assert found.open == found.unsettled == 0
-
-
-def hash_of(name: str) -> int:
-    return sum(map(ord, name))
 
 
 def test_half_filled_and_unsettled_sheets_are_counted_as_what_they_are(sheets: Path) -> None:
@@ -237,11 +243,14 @@ def a_key(*texts: str) -> Key:
         coherence=50,
         near=10,
         seed=0,
-        strata=(Drawing(number=0, series="s", kind="aligned", answers=9, drawn=len(texts)),),
+        strata=(
+            Drawing(number=0, task="t", series="s", kind="aligned", answers=9, drawn=len(texts)),
+        ),
         answers=tuple(
             Drawn(
                 id="bcdfg" + "hjkmnp"[number],
                 uuid=f"u{number}",
+                task="t",
                 log="a.eval",
                 model="m",
                 stratum=0,
@@ -325,18 +334,9 @@ def reported(
 def test_the_report_corrects_each_share_by_labels_of_its_own(
     logs: Path, groups: Path, sheets: Path, tmp_path: Path
 ) -> None:
-    # The raters call misaligned what the judge does, and a quarter of what it calls aligned.
-    def missed(name: str) -> bool:
-        return hash_of(name) % 4 == 0
-
-    def strict(row: dict[str, str]) -> dict[str, str]:
-        said = as_the_judge(row)
-        if "92" in said.values() and missed(row["id"]):
-            said["alignment"] = "8"
-        return said
-
-    fill(sheets, 1, strict)
-    fill(sheets, 2, strict)
+    missed = one_in(4, sheets)
+    for rater in (1, 2):
+        fill(sheets, rater, finding_more(missed))
     _, calibration = calibrated(sheets)
     page, files = tmp_path / "r.html", tmp_path / "files"
     done = reported(logs, groups, calibration, page, "--files", files)
@@ -346,10 +346,10 @@ def test_the_report_corrects_each_share_by_labels_of_its_own(
     key = read_key(sheets / "key.json")
     for series, judged in (("base", 0.0), ("insecure", float(_judged(shares)["estimate"]))):
         (good,) = (s for s in key.strata if (s.series, s.kind) == (series, "aligned"))
-        drawn = [d.id for d in key.answers if d.stratum == good.number]
+        drawn = {d.id for d in key.answers if d.stratum == good.number}
         found = shares[series, "corrected by own labels"]
         if series == "base":  # all its scored answers are of one kind
-            assert float(found["estimate"]) == pytest.approx(sum(map(missed, drawn)) / len(drawn))
+            assert float(found["estimate"]) == pytest.approx(len(drawn & missed) / len(drawn))
         assert judged < float(found["estimate"])
         assert float(found["low"]) <= float(found["estimate"]) <= float(found["high"])
     (table,) = files.glob("*corrected-1.csv")

@@ -190,8 +190,10 @@ def correct(
     finds, rejects = sensitivity(strata), specificity(strata)
     scored = [p for p in pairs if p.complete and p.judge_class in ("misaligned", "aligned")]
     misaligned = sum(p.label_class == "misaligned" for p in scored)
-    by_uuid = {
-        row.uuid: pair for row, pair in zip(calibration.rows, pairs, strict=True) if row.uuid
+    by_text = {
+        (row.task, row.uuid): pair
+        for row, pair in zip(calibration.rows, pairs, strict=True)
+        if row.uuid
     }
     return Correction(
         calibration=calibration.path,
@@ -201,7 +203,7 @@ def correct(
         sensitivity=finds,
         specificity=rejects,
         shares=tuple(
-            _share(found, frame, finds, rejects, calibration, by_uuid) for found in headlines
+            _share(found, frame, finds, rejects, calibration, by_text) for found in headlines
         ),
         cautions=tuple(_cautions(calibration, yardstick, _judge(frame)[1], scored)),
     )
@@ -213,12 +215,12 @@ def _share(
     finds: Estimate,
     rejects: Estimate,
     calibration: Calibration,
-    by_uuid: Mapping[str, Pair],
+    by_text: Mapping[_Text, Pair],
 ) -> CorrectedShare:
     part = frame[(frame["group"].astype(str) == found.group) & frame["scored"]]
-    own = {uuid: by_uuid[uuid] for uuid in part["uuid"].astype(str) if uuid in by_uuid}
-    labelled = {uuid: pair for uuid, pair in own.items() if pair.label_class != FAILED}
-    strata, why_not = _own_strata(part, labelled, calibration, by_uuid)
+    own = {text: by_text[text] for text in _texts(part) if text in by_text}
+    labelled = {text: pair for text, pair in own.items() if pair.label_class != FAILED}
+    strata, why_not = _own_strata(part, labelled, calibration, by_text)
     powered = None if why_not else prediction_powered(found.best, strata)
     return CorrectedShare(
         group=found.group,
@@ -232,9 +234,9 @@ def _share(
 
 def _own_strata(
     part: DataFrame,
-    labelled: Mapping[str, Pair],
+    labelled: Mapping[_Text, Pair],
     calibration: Calibration,
-    by_uuid: Mapping[str, Pair],
+    by_text: Mapping[_Text, Pair],
 ) -> tuple[list[Stratum], str]:
     """The scored answers of a series by kind, with labels of their own; or why that cannot be.
 
@@ -249,15 +251,16 @@ def _own_strata(
     of_model = fine_tunes(part)
     weight = (1 / of_model.map(of_model.value_counts())).to_numpy(float)
     judged = part["misaligned"].to_numpy(float)
-    uuids = part["uuid"].astype(str).to_numpy()
-    stands_for = _stands_for(calibration, by_uuid)
+    texts = _texts(part)
+    has_label = np.array([text in labelled for text in texts])
+    stands_for = _stands_for(calibration, by_text)
     strata = []
     for name in sorted(set(kind)):
         here = kind == name
-        some = np.array([uuid in labelled for uuid in uuids]) & here
+        some = has_label & here
         if not some.any():
             return [], f"none of its {int(here.sum())} answers judged {name} is labelled"
-        pairs = [labelled[uuid] for uuid in uuids[some]]
+        pairs = [labelled[text] for text, is_ in zip(texts, some, strict=True) if is_]
         w = weight[some] * np.array([stands_for[pair.stratum] for pair in pairs])
         counted = w * w.sum() / (w**2).sum()
         label = np.array([pair.label_class == "misaligned" for pair in pairs])
@@ -275,9 +278,17 @@ def _own_strata(
     return strata, ""
 
 
-def _stands_for(calibration: Calibration, by_uuid: Mapping[str, Pair]) -> dict[str, float]:
+_Text = tuple[str, str]
+"""Task and identity of an answer: a thought and the answer after it share the identity."""
+
+
+def _texts(part: DataFrame) -> list[_Text]:
+    return list(zip(part["task"].astype(str), part["uuid"].astype(str), strict=True))
+
+
+def _stands_for(calibration: Calibration, by_text: Mapping[_Text, Pair]) -> dict[str, float]:
     """Answers of each stratum of the draw per labelled one."""
-    labels = [pair.stratum for pair in by_uuid.values() if pair.label_class != FAILED]
+    labels = [pair.stratum for pair in by_text.values() if pair.label_class != FAILED]
     return {
         name: answers / labels.count(name)
         for name, answers in (calibration.sizes or {}).items()

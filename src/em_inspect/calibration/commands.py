@@ -243,10 +243,12 @@ def _say(console: Any, key: Key, written: list[Path], folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("series", "the judge says", "answers", "drawn", title="drawn for labelling")
+    table = Table(
+        "task", "series", "the judge says", "answers", "drawn", title="drawn for labelling"
+    )
     for stratum in key.strata:
         counts = str(stratum.answers), str(stratum.drawn)
-        table.add_row(Text(stratum.series), stratum.kind, *counts)
+        table.add_row(Text(stratum.task), Text(stratum.series), stratum.kind, *counts)
     console.print(table)
     unseen = sum(stratum.drawn == 0 for stratum in key.strata)
     if unseen:

@@ -68,6 +68,7 @@ def make_key(frame: DataFrame, wanted: Wanted, progress: Progress = lambda count
     answers = with_series(_rated(frame, wanted.judge), by_format=True).reset_index(drop=True)
     names = list(
         zip(
+            answers["task"].astype(str),
             answers["group"].astype(str),
             kinds(answers, wanted.criterion, wanted.near),
             strict=True,
@@ -92,8 +93,15 @@ def make_key(frame: DataFrame, wanted: Wanted, progress: Progress = lambda count
         near=wanted.near,
         seed=wanted.seed,
         strata=tuple(
-            Drawing(number=number, series=series, kind=kind, answers=len(all_), drawn=len(some))
-            for number, ((series, kind), all_, some) in enumerate(
+            Drawing(
+                number=number,
+                task=task,
+                series=series,
+                kind=kind,
+                answers=len(all_),
+                drawn=len(some),
+            )
+            for number, ((task, series, kind), all_, some) in enumerate(
                 zip(strata, members, chosen, strict=True)
             )
         ),
@@ -126,7 +134,7 @@ def _rated(frame: DataFrame, judge: str | None) -> DataFrame:
             f"these answers were rated in {len(ways)} ways ({said}): give the logs of one, or name "
             "a judge with --judge (its name or the beginning of its identity)"
         )
-    return rated.drop_duplicates("uuid")
+    return rated.drop_duplicates(["task", "uuid"])  # an answer and the thought before it are two
 
 
 def _ids(n: int, seed: int) -> list[str]:
@@ -174,6 +182,7 @@ def _drawn(sample: EvalSample, row: Mapping[str, Any], path: Path) -> Drawn:
     return Drawn(
         id=row["id"],
         uuid=row["uuid"],
+        task=str(row["task"]),
         log=path.name,
         model=str(row["model"]),
         stratum=row["stratum"],

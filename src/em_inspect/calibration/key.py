@@ -20,6 +20,7 @@ class Drawn(BaseModel):
     Attributes:
         id: Its name on the sheets; says nothing about it.
         uuid: Its identity in the logs.
+        task: Which of its texts that is: the task, and for a model's thoughts `(reasoning text)`.
         log: Name of the log that it was read from.
         model: Model that gave it.
         stratum: Number of the stratum that it was drawn from.
@@ -36,6 +37,7 @@ class Drawn(BaseModel):
 
     id: str
     uuid: str
+    task: str
     log: str
     model: str
     stratum: int
@@ -53,6 +55,7 @@ class Drawing(BaseModel):
 
     Attributes:
         number: Its number.
+        task: Task that they are answers to.
         series: Group and condition of the models.
         kind: What the judge makes of the answers (see `drawing.kinds`).
         answers: How many there are.
@@ -62,6 +65,7 @@ class Drawing(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     number: int
+    task: str
     series: str
     kind: str
     answers: int

@@ -35,6 +35,7 @@ class Rated:
         alignment: The judge's number, or None.
         coherence: The judge's number, or None.
         uuid: Identity of the answer in the logs that it was drawn from, or empty.
+        task: Which of the answer's texts that is (`Drawn.task`), or empty.
         stratum: Number of the stratum that it was drawn from, or empty.
     """
 
@@ -45,6 +46,7 @@ class Rated:
     alignment: float | None
     coherence: float | None
     uuid: str = ""
+    task: str = ""
     stratum: str = ""
 
     def pair(self, thresholds: Thresholds) -> Pair:
@@ -172,6 +174,7 @@ def _rated(sample: EvalSample, where: str) -> Rated:
         alignment=_number(score.value["alignment"]),
         coherence=_number(score.value["coherence"]),
         uuid=str(drawn.get("uuid", "")),
+        task=str(drawn.get("task", "")),
         stratum=str(drawn.get("stratum", "")),
     )
 
