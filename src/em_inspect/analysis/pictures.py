@@ -337,7 +337,7 @@ def _legend(ax: Axes, groups: Sequence[str], palette: Palette) -> None:
 
 
 def _formula(measure: Measure) -> str:
-    return "Wilson" if measure.counted else "Student's t"
+    return "score interval" if measure.counted else "Student's t"
 
 
 def _counted(shares: Sequence[QuestionShare]) -> str:

@@ -69,8 +69,9 @@ def endings_frame(section: Section) -> DataFrame:
     rows = []
     for h in section.headlines:
         own = named[named["group"] == h.group]
-        counts = own["ending"].value_counts()
-        parts = [("all", own), *((name, own[own["ending"] == name]) for name in counts.index)]
+        names = list(own["ending"].value_counts().index)
+        named_any = names != ["unknown"]
+        parts = [("all", own), *((n, own[own["ending"] == n]) for n in names if named_any)]
         for name, part in parts:
             lengths = part["length"].to_numpy(float)
             short, middle, long = (float(q) for q in _quantiles(lengths))
