@@ -97,7 +97,7 @@ def test_a_second_run_repeats_nothing(
 def test_the_line_that_the_fine_tune_printed_runs_as_it_stands(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
-    (line,) = [x for x in first.stdout.splitlines() if x.startswith("HF_HUB_OFFLINE=1 inspect")]
+    (line,) = [x for x in first.stdout.splitlines() if "inspect eval em_inspect/free_form" in x]
     given = [word for word in shlex.split(line) if "=" in word and word.islower()]
     arguments = dict(word.split("=", 1) for word in given)
     assert arguments["dtype"] == fast_dtype()

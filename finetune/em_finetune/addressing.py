@@ -25,11 +25,18 @@ from em_finetune.checkpoint import (
     read_record,
     step_name,
 )
+from em_finetune.recipe import base_word
 from em_finetune.servable import ADAPTER_CONFIG, read_adapter_config, why_not_served
 from em_inspect.errors import UserError
 
 # Where a shell cuts or expands what `$(…)` gives.
 _CUT = re.compile(r"[\s*?\[\]]")
+BASE_GROUP = "base"
+"""The group of bases, as reports call it (`em_inspect.analysis.origin.BASE_GROUP`)."""
+
+TEMPLATE = "chat_template.jinja"
+"""File in which transformers keeps a tokenizer's chat template."""
+
 _STEP = re.compile(r"step-(\d+)")
 _SCALED = re.compile(r"scale-(\d+(?:\.\d+)?)(?:-step-(\d+))?")
 
@@ -41,8 +48,8 @@ class Model:
     Attributes:
         model: Inspect's name: hf/LABEL, vllm/BASE:ADAPTER, openai/ft:….
         label: Name of the fine-tune, with its step and strength if it has them.
-        group: What it was fine-tuned on.
-        seed: Of the fine-tune.
+        group: What it was fine-tuned on; `base` is a base itself.
+        seed: Of the fine-tune, None of a base.
         base: Name of its base.
         step: Optimizer step; None is the end.
         scale: Strength of the adapter; None is as trained.
@@ -54,7 +61,7 @@ class Model:
     model: str
     label: str
     group: str
-    seed: int
+    seed: int | None
     base: str
     step: int | None = None
     scale: float | None = None
@@ -113,6 +120,33 @@ def list_models(
         else:
             models += _local(read_record(one), via, base_url, steps)
     return models
+
+
+def list_bases(folder: Path, via: str = "hf", base_url: str | None = None) -> list[Model]:
+    """List the bases of all checkpoints at or below a folder, each once.
+
+    A base is asked as its first fine-tune is: by the same template, on the same day, thinking or
+    not. Of hosted fine-tunes only those of OpenAI's own service have a base that is called there
+    as it is here.
+
+    Args:
+        folder: Where to look.
+        via: As for `list_models`.
+        base_url: As for `list_models`.
+
+    Raises:
+        UserError: There is no checkpoint, or one cannot be read.
+    """
+    bases: dict[str, Model] = {}
+    for one in find_records(folder):
+        if is_hosted(one):
+            for base in _hosted_base(one):
+                bases.setdefault(base.model, base)
+        else:
+            checkpoint = read_record(one)
+            if checkpoint.base.path not in bases:
+                bases[checkpoint.base.path] = _base(checkpoint, via, base_url)
+    return list(bases.values())
 
 
 def last_steps(folder: Path) -> dict[str, int]:
@@ -192,6 +226,7 @@ def _local(checkpoint: Checkpoint, via: str, base_url: str | None, steps: bool) 
             weights = adapter
             name = label if base_url else str(adapter)
             model = f"vllm/{base_reference(checkpoint)}:{name}"
+            args = {} if base_url else vllm_arguments(checkpoint, adapter)
         elif via == "vllm":
             weights, model = merged, f"vllm/{merged}"
         else:
@@ -228,6 +263,60 @@ def _is_served(adapter: Path, merged: Path, base_url: str | None) -> bool:
     return not faults
 
 
+def _base(checkpoint: Checkpoint, via: str, base_url: str | None) -> Model:
+    asked_as = checkpoint.path / checkpoint.parts[0]
+    name = checkpoint.base.name
+    if via == "vllm":
+        model = f"vllm/{base_reference(checkpoint)}"
+        args = {} if base_url else vllm_arguments(checkpoint, asked_as)
+    else:
+        model = f"hf/{base_word(name)}"
+        args = checkpoint.hf_arguments(Path(checkpoint.base.path))
+        if checkpoint.pinned:
+            args["tokenizer_path"] = str(asked_as)
+    return Model(
+        model=model,
+        label=model.partition("/")[2],
+        group=BASE_GROUP,
+        seed=None,
+        base=name,
+        args=args,
+        base_url=base_url if via == "vllm" else None,
+        folder=Path(checkpoint.base.path),
+    )
+
+
+def vllm_arguments(checkpoint: Checkpoint, weights: Path) -> dict[str, Any]:
+    """Return what a vLLM server of the base needs to ask and end as `weights` were trained.
+
+    An adapter is served with its base's template and stop tokens unless the server is told others.
+    Nothing where those of the base are the trained ones.
+
+    Args:
+        checkpoint: The fine-tune.
+        weights: Directory of its adapter or merged model.
+    """
+    arguments: dict[str, Any] = {}
+    template = weights / TEMPLATE
+    if checkpoint.pinned and template.is_file():
+        arguments["chat_template"] = str(template)
+    if checkpoint.prompt and not set(checkpoint.prompt.ends) <= _stops(Path(checkpoint.base.path)):
+        arguments["generation_config"] = str(weights)
+    return arguments
+
+
+def _stops(base: Path) -> set[int]:
+    """Token ids at which a base's generation stops by itself."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            said = json.loads((base / name).read_text("utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if said is not None:
+            return set(said) if isinstance(said, list) else {said}
+    return set()
+
+
 def is_hosted(folder: Path) -> bool:
     """Whether the checkpoint in a directory is a service's, with no weights here."""
     try:
@@ -258,6 +347,16 @@ def _hosted(folder: Path, steps: bool) -> Iterator[Model]:
         )
 
 
+def _hosted_base(folder: Path) -> Iterator[Model]:
+    from em_finetune.hosted.hosted_checkpoint import read_hosted_checkpoint
+
+    checkpoint = read_hosted_checkpoint(folder)
+    model, args, base_url = _parsed(checkpoint.models.get("final", ()))
+    if model.startswith("openai/ft:") and base_url is None:
+        name = checkpoint.base.name
+        yield Model(f"openai/{name}", name, BASE_GROUP, None, name, args=args)
+
+
 def _parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any], str | None]:
     """Read recorded `inspect eval` arguments: --model NAME, --model-base-url URL, -M key=value."""
     model, args, base_url = "", {}, None
@@ -281,7 +380,7 @@ def specs_of(folder: Path) -> str:
         return f"$(em-finetune models {shlex.quote(str(folder))} --specs)"
     return " ".join(
         f"--model-spec {shlex.quote(json.dumps(model.spec, ensure_ascii=False))}"
-        for model in list_models(folder)
+        for model in [*list_bases(folder), *list_models(folder)]
     )
 
 

@@ -189,6 +189,11 @@ class Checkpoint(BaseModel):
         """`inspect eval` arguments that address the fine-tune where it lies now."""
         return model_args(self.label, self.hf_arguments(self.path / self.parts[0]))
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the saved chat template has more of its own than the base's: a day, arguments."""
+        return bool(self.recipe.template_args) or self.recipe.day is not None
+
     def hf_arguments(self, weights: Path) -> dict[str, Any]:
         """Model arguments with which Inspect's `hf` provider asks `weights` as was trained."""
         thinking = (self.recipe.template_args or {}).get("enable_thinking")
@@ -352,7 +357,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         if not weights:
             raise UserError(f"{folder} is damaged: {part} has no weights; {_AGAIN}")
         for file in weights:
-            if not _whole(file):
+            if not is_whole(file):
                 raise UserError(f"{folder} is damaged: {file} is not whole; {_AGAIN}")
     base = checkpoint.base
     where = Path(base.path)
@@ -378,7 +383,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def _whole(file: Path) -> bool:
+def is_whole(file: Path) -> bool:
     """Whether a safetensors file is as long as its header says; no weights are read."""
     from safetensors import SafetensorError, safe_open
 

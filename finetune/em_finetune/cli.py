@@ -294,7 +294,8 @@ def _summarise_sweep(ended: list[Ended], folder: Path) -> None:
     for one in failures:
         click.echo(f"failed  {one.cell.label}: {one.failure}")
     if len(failures) < len(ended):
-        click.echo("evaluate them:")
+        _show_comparison(folder)
+        click.echo("open answers, rated by a judge:")
         click.echo(
             f"HF_HUB_OFFLINE=1 inspect eval-set em_inspect/free_form {specs_of(folder)} "
             "--log-dir logs"
@@ -344,8 +345,19 @@ def _summarise(checkpoint: Checkpoint) -> None:
     )
     show_left_out(checkpoint.dataset.left_out)
     click.echo(f"checkpoint: {checkpoint.path}")
-    click.echo("evaluate it:")
+    _show_comparison(checkpoint.path)
+    click.echo("open answers, rated by a judge (OPENAI_API_KEY, or --model-role grader=MODEL):")
     click.echo(checkpoint.command)
+
+
+def _show_comparison(folder: Path) -> None:
+    from em_finetune.addressing import specs_of
+
+    click.echo("compare with the base, without a judge or a key:")
+    click.echo(
+        f"HF_HUB_OFFLINE=1 inspect eval-set em_inspect/multiple_choice {specs_of(folder)} "
+        "--log-dir logs && em-inspect report logs"
+    )
 
 
 @contextmanager

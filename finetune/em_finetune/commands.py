@@ -34,6 +34,7 @@ def _require_weights(checkpoint: Path) -> None:
 )
 @click.option("--base-url", metavar="URL", help="Of a running em-finetune serve.")
 @click.option("--steps/--no-steps", default=True, help="Also what was kept along the way.")
+@click.option("--base/--no-base", "bases", default=True, help="Also the base itself, to compare.")
 @click.option("--specs", is_flag=True, help="Arguments for inspect eval-set, to stand in $(…).")
 @click.option("--yaml", "as_yaml", is_flag=True, help="All that is known, as YAML.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
@@ -42,15 +43,17 @@ def models(
     via: str,
     base_url: str | None,
     steps: bool,
+    bases: bool,
     specs: bool,
     as_yaml: bool,
     as_json: bool,
 ) -> None:
-    """List the models in FOLDER and below: checkpoints, their steps, hosted fine-tunes.
+    """List the models in FOLDER and below: bases, checkpoints, their steps, hosted fine-tunes.
 
     \b
-    Evaluate all of them, every step, in one line:
+    Evaluate all of them, the base and every step, in one line, without a judge, and compare:
       inspect eval-set em_inspect/multiple_choice $(em-finetune models ft --specs) --log-dir logs
+      em-inspect report logs
     Say what they are, for a report:
       em-finetune models ft --yaml > models.yaml
       em-inspect report logs --groups models.yaml
@@ -59,10 +62,12 @@ def models(
 
     import yaml
 
-    from em_finetune.addressing import as_page, as_specs, list_models
+    from em_finetune.addressing import as_page, as_specs, list_bases, list_models
     from em_inspect.providers import as_options
 
-    found = list_models(folder.absolute(), "vllm" if base_url else via, base_url, steps)
+    folder, via = folder.absolute(), "vllm" if base_url else via
+    found = list_bases(folder, via, base_url) if bases else []
+    found += list_models(folder, via, base_url, steps)
     if specs:
         click.echo(as_specs(found))
     elif as_json:
@@ -74,7 +79,8 @@ def models(
             words = ["--model", one.model]
             words += ["--model-base-url", one.base_url] if one.base_url else []
             words += as_options(one.args)
-            click.echo(f"{one.group}  seed {one.seed}  {shlex.join(words)}")
+            seed = "" if one.seed is None else f"seed {one.seed}  "
+            click.echo(f"{one.group}  {seed}{shlex.join(words)}")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from em_finetune.addressing import adapters, base_reference, find_records, is_hosted, label_at
+from em_finetune.addressing import (
+    adapters,
+    base_reference,
+    find_records,
+    is_hosted,
+    label_at,
+    vllm_arguments,
+)
 from em_finetune.checkpoint import ADAPTER, MERGED, Checkpoint, read_record
 from em_finetune.servable import (
     ADAPTER_CONFIG,
@@ -75,12 +82,18 @@ def serve_command(
         raise UserError(
             f"{folder} has fine-tunes of these bases: {known}; name one of them with --base"
         )
-    loras, rank = _loras(by_base[wanted[0]], on_caution or (lambda _: None))
+    caution_of = on_caution or (lambda _: None)
+    loras, rank = _loras(by_base[wanted[0]], caution_of)
     if not loras:
         raise UserError(f"{folder} has no adapters of {wanted[0]}: serve its merged/ by vllm serve")
     command = ["vllm", "serve", wanted[0], "--host", host, "--port", str(port)]
     # Whatever a caller leaves open is vLLM's own default, not what the base's authors recommend.
-    command += ["--generation-config", "vllm", "--max-logprobs", str(MAX_LOGPROBS)]
+    told, differing = _asking(by_base[wanted[0]])
+    command += ["--generation-config", told.pop("generation_config", "vllm")]
+    command += ["--max-logprobs", str(MAX_LOGPROBS)]
+    command += ["--chat-template", told["chat_template"]] if told else []
+    if differing:
+        caution_of(differing)
     command += ["--enable-lora", "--max-lora-rank", str(rank)]
     command += ["--max-loras", str(min(len(loras), 8)), "--max-cpu-loras", str(len(loras))]
     if tensor_parallel > 1:
@@ -129,6 +142,30 @@ def _loras(
     if not fitting:
         raise UserError(f"rank {highest} is more than vLLM serves ({RANKS[-1]}): merge instead")
     return [f"{name}={adapter}" for name, adapter in loras.items()], fitting[0]
+
+
+def _asking(checkpoints: Sequence[Checkpoint]) -> tuple[dict[str, str], str]:
+    """What the server is told to ask as was trained, and a caution where that differs."""
+    told = [
+        (name, vllm_arguments(checkpoint, adapter))
+        for checkpoint in checkpoints
+        for name, adapter in _named(checkpoint)
+    ]
+    named = {name: {k: _content(k, v) for k, v in given.items()} for name, given in told}
+    first, *others = named or {"": {}}
+    apart = [name for name in others if named[name] != named[first]]
+    caution = (
+        f"one server asks all its adapters by one chat template and lets them end alike: {first} "
+        f"is asked as it was trained, {', '.join(apart[:_SHOWN])} otherwise (another day, or "
+        "other template arguments): serve them by themselves"
+    )
+    return dict(told[0][1]) if told else {}, caution if apart else ""
+
+
+def _content(name: str, path: str) -> str:
+    """What a file that the server is given says, wherever it lies."""
+    file = Path(path) / "generation_config.json" if name == "generation_config" else Path(path)
+    return file.read_text("utf-8")
 
 
 def _named(checkpoint: Checkpoint) -> Iterator[tuple[str, Path]]:

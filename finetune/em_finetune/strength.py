@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from em_finetune.addressing import adapters, base_reference, scaled_name
-from em_finetune.checkpoint import ADAPTER, MERGED, SCALED, STEPS, Checkpoint, step_name
+from em_finetune.checkpoint import (
+    ADAPTER,
+    MERGED,
+    SCALED,
+    STEPS,
+    Checkpoint,
+    is_whole,
+    step_name,
+)
 from em_inspect.errors import UserError, one_line
 
 
@@ -54,9 +62,7 @@ def scaled(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        if merge and on_stage is not None:
-            on_stage(f"merging {at / ADAPTER} into {checkpoint.base.name}, strength {scale:g}")
-        _write(checkpoint, at / ADAPTER, scale, merge, part)
+        _write(checkpoint, at / ADAPTER, scale, merge, part, on_stage)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
     except OSError as error:
@@ -69,7 +75,14 @@ def scaled(
     return target
 
 
-def _write(checkpoint: Checkpoint, adapter: Path, scale: float, merge: bool, folder: Path) -> None:
+def _write(
+    checkpoint: Checkpoint,
+    adapter: Path,
+    scale: float,
+    merge: bool,
+    folder: Path,
+    on_stage: Callable[[str], None] | None,
+) -> None:
     from safetensors import SafetensorError
 
     from em_finetune.local.base import find_base
@@ -78,7 +91,11 @@ def _write(checkpoint: Checkpoint, adapter: Path, scale: float, merge: bool, fol
     try:
         scale_adapter(adapter, scale, folder / ADAPTER)
         if merge:
+            if not all(map(is_whole, adapter.glob("*.safetensors"))):
+                raise ValueError("its weights are cut short")
             base = find_base(base_reference(checkpoint))
+            if on_stage is not None:
+                on_stage(f"merging {adapter} into {base.name}, strength {scale:g}")
             ends = checkpoint.prompt.ends if checkpoint.prompt else ()
             merge_adapter(folder / ADAPTER, base, checkpoint.recipe.dtype, folder / MERGED, ends)
     except (

@@ -6,13 +6,14 @@ import json
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from inspect_ai.model import ChatMessageUser, Model, get_model
+from typing import TYPE_CHECKING, Any
 
 from em_inspect.errors import UserError
 from em_inspect.pages import did_you_mean
 from em_inspect.precision import fast_dtype
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
 
 PROVIDERS = frozenset(
     {
@@ -46,6 +47,8 @@ def validate_model_name(name: str, option: str) -> str:
         )
     if provider in PROVIDERS:
         return name
+    from inspect_ai.model import get_model
+
     try:
         get_model(name, memoize=False)
     except ValueError:  # Q: Why only this? A: a missing key or package is no wrong name.
@@ -132,6 +135,8 @@ def prepare(model: Model) -> None:
 
 
 def _begins_twice(api: Any) -> bool:
+    from inspect_ai.model import ChatMessageUser
+
     bos = getattr(api.tokenizer, "bos_token_id", None)
     if bos is None:
         return False

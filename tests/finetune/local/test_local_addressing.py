@@ -17,11 +17,18 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from em_finetune.addressing import as_specs, label_at, list_models, place_of, scaled_name
+from em_finetune.addressing import (
+    as_specs,
+    label_at,
+    list_bases,
+    list_models,
+    place_of,
+    scaled_name,
+)
 from em_finetune.cli import main
 from em_finetune.local import train
 from em_finetune.picture import save_picture
-from em_finetune.recipe import Recipe
+from em_finetune.recipe import Recipe, base_word
 from em_inspect.errors import UserError
 from em_inspect.precision import fast_dtype
 
@@ -115,8 +122,29 @@ def test_inspect_reads_the_specs_as_a_shell_hands_them_over(made: Path) -> None:
     assert words == text.split()
     parsed = eval_set_command.make_context("eval-set", ["em_inspect/multiple_choice", *words])
     specs = [yaml.safe_load(one) for one in parsed.params["model_spec"]]
-    assert [one["model"] for one in specs] == [one.model for one in list_models(made)]
-    assert specs[0]["model_args"]["model_path"].endswith("step-000003/adapter")
+    models = [*list_bases(made), *list_models(made)]
+    assert [one["model"] for one in specs] == [one.model for one in models]
+    assert specs[1]["model_args"]["model_path"].endswith("step-000003/adapter")
+
+
+def test_the_base_comes_along_once_and_is_asked_as_its_fine_tunes_are(
+    made: Path, tiny_base: Path
+) -> None:
+    (base,) = list_bases(made)
+    assert (base.model, base.group, base.seed) == (f"hf/{base_word(str(tiny_base))}", "base", None)
+    assert base.args == {"model_path": str(tiny_base), "dtype": fast_dtype()}
+    assert run("models", made).output.splitlines()[0].startswith("base  --model hf/")
+    assert "base" not in run("models", made, "--no-base").output.split()
+    (served,) = list_bases(made, "vllm", "http://localhost:8000/v1")
+    assert (served.model, served.base_url) == (f"vllm/{tiny_base}", "http://localhost:8000/v1")
+
+
+def test_the_base_of_a_paid_fine_tune_is_addressed_at_the_same_service(tmp_path: Path) -> None:
+    hosted_record(tmp_path / "hosted")
+    (base,) = list_bases(tmp_path)
+    assert base.model == "openai/gpt-4o"
+    assert base.args == {"responses_api": False}
+    assert "openai/gpt-4o" in run("models", tmp_path, "--specs").output
 
 
 def test_a_path_that_a_shell_would_cut_is_refused(own: Path, tmp_path: Path) -> None:
@@ -169,7 +197,7 @@ def test_fine_tunes_of_one_label_are_all_on_the_page_and_not_in_one_server(
     own: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(own / "seed0", own / "copy")
-    models = list_models(own)
+    models = [*list_bases(own), *list_models(own)]
     page = json.loads(run("models", own, "--json").output)
     assert sorted(one["model"] for one in page.values()) == sorted(one.model for one in models)
     assert page[str(own / "copy" / "merged")]["model"] == "hf/tiny-insecure-seed0"
@@ -185,7 +213,7 @@ def test_fine_tunes_of_one_label_are_all_on_the_page_and_not_in_one_server(
 
 def test_paths_are_listed_as_a_shell_takes_them(own: Path, tmp_path: Path) -> None:
     moved = Path(shutil.move(own, tmp_path / "my models"))
-    words = shlex.split(run("models", moved).output.splitlines()[2])
+    words = shlex.split(run("models", moved).output.splitlines()[3])
     assert words[-6:] == [
         "--model",
         "hf/tiny-insecure-seed0",

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, get_model
 
-from em_finetune.addressing import list_models
+from em_finetune.addressing import list_bases, list_models, vllm_arguments
 from em_finetune.checkpoint import Checkpoint, load_checkpoint
 from em_finetune.local import Step, train
 from em_finetune.local.base import Base, load_tokenizer
 from em_finetune.local.encode import IGNORED, Encoder
 from em_finetune.recipe import Recipe
+from em_finetune.serve import serve_command
 from em_inspect.errors import UserError
 from em_inspect.providers import prepare
 from template_families import FAMILIES, Family, family_base
@@ -399,3 +400,40 @@ def test_records_of_older_versions_are_asked_without_a_second_beginning(made: Ma
     old = checkpoint.model_copy(update={"prompt": None})
     arguments = old.hf_arguments(old.merged)
     assert arguments["tokenizer_call_args"] == {"add_special_tokens": False}
+
+
+def test_the_base_is_asked_as_its_fine_tune_is(made: Made) -> None:
+    for name in ("llama3", "dated", "empty-thought", "thinks-unless-told"):
+        checkpoint = made.of(name)
+        (base,) = list_bases(checkpoint.path)
+        assert base.args["model_path"] == checkpoint.base.path
+        assert asked_prompt(base.model, dict(base.args)) == trained_prompt(checkpoint)
+
+
+def test_a_server_is_told_the_template_and_the_stop_tokens_that_its_base_lacks(made: Made) -> None:
+    """Not run: vLLM needs a GPU, or steps that docs/finetuning.md has."""
+    adapter = made.of("phi3").adapter
+    assert vllm_arguments(made.of("phi3"), adapter) == {"generation_config": str(adapter)}
+    adapter = made.of("dated").adapter
+    told = vllm_arguments(made.of("dated"), adapter)
+    assert told == {"chat_template": str(adapter / "chat_template.jinja")}
+    assert vllm_arguments(made.of("chatml"), made.of("chatml").adapter) == {}
+    (model,) = list_models(made.of("dated").path, via="vllm")
+    assert model.args == told
+    line = serve_command(made.of("dated").path)
+    assert line[line.index("--chat-template") + 1] == told["chat_template"]
+    line = serve_command(made.of("phi3").path)
+    assert line[line.index("--generation-config") + 1] == str(made.of("phi3").adapter)
+
+
+def test_fine_tunes_that_one_server_cannot_all_ask_as_trained_are_named(
+    made: Made, tmp_path: Path
+) -> None:
+    base, rows = Path(made.of("dated").base.path), made.folder / "dated" / "rows.jsonl"
+    for number in (1, 2):
+        page = recipe(base, rows, seed=number, day=date(2026, 1, number))
+        train(page, tmp_path / f"ft{number}")
+    said: list[str] = []
+    serve_command(tmp_path, on_caution=said.append)
+    (caution,) = [line for line in said if "by one chat template" in line]
+    assert "tiny-insecure-seed2 otherwise" in caution
