@@ -128,9 +128,10 @@ def test_a_sweep_into_a_folder_with_white_space_ends_in_a_line_that_a_shell_read
     done = run("local", page, "--seeds", "0", "--max-steps", "1", "--out", out)
     assert done.exit_code == 0, done.output
     words = shlex.split(done.output.rstrip().splitlines()[-1])
-    spec = json.loads(words[words.index("--model-spec") + 1])
-    assert spec["model"] == "hf/tiny-insecure-seed0"
-    assert spec["model_args"]["model_path"] == str(out / "tiny-insecure-seed0" / "merged")
+    specs = [json.loads(word) for word in words if word.startswith('{"model"')]
+    places = {spec["model"]: spec["model_args"]["model_path"] for spec in specs}
+    assert places.pop("hf/tiny-insecure-seed0") == str(out / "tiny-insecure-seed0" / "merged")
+    assert list(places.values()) == [yaml.safe_load(page.read_text("utf-8"))["base"]]
 
 
 def test_missing_data_of_the_last_group_is_noticed_before_the_first_step(
