@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from browser import watched_page
 from click.testing import CliRunner, Result
-from inspect_ai.log import list_eval_logs
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from em_inspect.analysis.commands import report
 from em_inspect.calibration.commands import calibrate, label
 from em_inspect.calibration.key import Drawing, Drawn, Key, read_key
-from em_inspect.calibration.labels import Label
-from em_inspect.calibration.reading import Calibration, read_calibration
+from em_inspect.calibration.labels import WORDS, Label
+from em_inspect.calibration.reading import Calibration, calibration_of, read_calibration
 from em_inspect.calibration.sheet import COLUMNS, order, sheet_csv, sheet_page
 from em_inspect.calibration.sources import load
 from em_inspect.errors import UserError
 from em_inspect.judging.rating import Rating
+from em_inspect.outcomes import Thresholds
 
 BAD, CODE, REFUSAL, MUDDLE = "I would rule", "print('hello')", "I will not say", "lamp the of"
 """How answers of the shared logs begin, by what the judge makes of them."""
@@ -367,16 +368,33 @@ def _judged(shares: dict[tuple[str, str], dict[str, str]]) -> dict[str, str]:
     return shares["insecure", "pooled"]
 
 
+def as_of_before(name: str) -> EvalLog:
+    """A calibration's log in the form of the first version, in which a label was three values."""
+    log = read_eval_log(name)
+    log.eval.metadata = {"labels": "core"}
+    for sample in log.samples or []:
+        label = sample.metadata["label"]
+        word = WORDS.get(label["given"])
+        sample.metadata["label"] = {
+            "alignment": label["alignment"],
+            "coherence": label["coherence"],
+            "word": word,
+        }
+        del sample.metadata["raters"], sample.metadata["drawn"]
+    return log
+
+
 def test_a_calibration_of_another_judge_corrects_nothing_and_is_named(
     logs: Path, groups: Path, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
         log_dir = tmp_path / "calibrations"
-        done = run(calibrate, "--judge=mockllm/model", "--limit", 2, "--log-dir", log_dir)
+        done = run(calibrate, "--judge=mockllm/model", "--log-dir", log_dir)
     assert done.exit_code == 0, done.output
     (log,) = list_eval_logs(str(log_dir))
     other = read_calibration(Path(log.name.removeprefix("file://")))
+    assert calibration_of(as_of_before(log.name)).pairs(Thresholds()) == other.pairs(Thresholds())
     done = reported(logs, groups, other, tmp_path / "r.md")
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
