@@ -119,6 +119,13 @@ def _families(known: Sequence[Comparison]) -> list[_Family]:
 
 def _comparison(findings: Findings, c: Comparison, family: _Family) -> Sentence:
     kind = _kind(c, family)
+    if not c.stratified.questions:
+        return Sentence(
+            kind,
+            f"{_shares(findings, c)}. No question has scored answers on both sides: these are "
+            "shares on different questions, which can't be compared.",
+            _lead(findings.measure, c, kind),
+        )
     text = f"{_shares(findings, c)}: {_points(c)} {_tests(c, family)}"
     if kind == "unclear" and (c.here.low > 0 or c.here.high < 0):
         text += (
