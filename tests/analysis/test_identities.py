@@ -132,6 +132,7 @@ def test_parts_of_one_run_other_models_and_other_settings_are_no_second_run(
     made_log(tmp_path / "b.eval", samples=rated("b", "q1", aligned=5))
     made_log(tmp_path / "c.eval", model="lab/other", samples=rated("c", "q0", aligned=5))
     made_log(tmp_path / "d.eval", config={"temperature": 0.5}, samples=rated("d", aligned=5))
+    made_log(tmp_path / "e.eval", samples=rated("e", "q0", aligned=5, identity="2d"))
     assert collect([tmp_path], quiet=True).problems == []
 
 

@@ -256,6 +256,7 @@ class _Account:
     asked: dict[Hashable, Run] = field(default_factory=dict)
     waiting: dict[Hashable, list[tuple[Answer, Run]]] = field(default_factory=dict)
     counted: Counter[Path] = field(default_factory=Counter)
+    measured: dict[Path, set[tuple[str, ...]]] = field(default_factory=dict)
     unscored: Counter[Path] = field(default_factory=Counter)
     troubles: Counter[tuple[str, str]] = field(default_factory=Counter)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -281,6 +282,7 @@ class _Account:
         if run.repeatable and not self._asked_anew(row, run, measured):
             return False
         self.counted[run.path] += 1
+        self.measured.setdefault(run.path, set()).add(measured)
         if not answer.judge_id and answer.judge != "none":
             self.by_name[run.name, answer.judge] += 1
         return True
@@ -372,7 +374,9 @@ class _Account:
         for runs in alike.values():
             first, *others = sorted(runs, key=lambda run: str(run.log.eval.created))
             for run in others:
-                if {id for id, _ in run.ids} & {id for id, _ in first.ids}:
+                rows = {id for id, _ in run.ids} & {id for id, _ in first.ids}
+                own, other = (self.measured.get(one.path, set()) for one in (run, first))
+                if rows and own & other:
                     yield Problem(
                         run.name,
                         f"is another run of what {first.name} asked, of the same model under the "
