@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -30,10 +30,10 @@ from em_inspect.analysis.condition import (
     draw_of,
     is_repeatable,
     prompt_of,
-    same_for_all_paths,
     settings_of,
 )
 from em_inspect.analysis.file_names import short_names
+from em_inspect.analysis.once import Account, Row, yardstick_of
 from em_inspect.analysis.origin import Groups, Origin, origin, with_bases
 from em_inspect.errors import UserError, one_line
 from em_inspect.judging.expectation import Rule
@@ -233,156 +233,34 @@ def read_answers(
     """
     if rule is not None:
         check_rule(rule)
-    account = _Account(logs)
+    account = Account(logs.runs)
+    troubles: Counter[tuple[str, str]] = Counter()
+    unscored: Counter[Path] = Counter()
     for chunk in _chunks(_latest_first(logs.runs), rule):
+        run, read = chunk.run, chunk.read
         if progress:
             progress(len(chunk.ids))
-        account.read(chunk)
-        for row in chunk.read.rows:
-            if account.counts(row, chunk.run):
+        troubles.update({(run.name, said): count for said, count in read.problems.items()})
+        unscored[run.path] += read.unscored
+        logs.lines.setdefault(run.name, set()).update(read.lines)
+        for row in read.rows:
+            if account.counts(row, run):
                 yield row.answer
     yield from account.held_back()
+    logs.problems.extend(Problem(name, f"{n} {said}") for (name, said), n in troubles.items())
     logs.problems.extend(account.problems())
+    logs.problems.extend(_unscored(logs.runs, unscored))
 
 
-@dataclass
-class _Account:
-    """Which answers were counted, and what has to be said of those that were not."""
-
-    logs: Logs
-    seen: dict[Hashable, Run] = field(default_factory=dict)
-    generated: dict[Hashable, tuple[Run, str]] = field(default_factory=dict)
-    epochs: dict[Hashable, int] = field(default_factory=dict)
-    asked: dict[Hashable, Run] = field(default_factory=dict)
-    waiting: dict[Hashable, list[tuple[Answer, Run]]] = field(default_factory=dict)
-    counted: Counter[Path] = field(default_factory=Counter)
-    measured: dict[Path, set[tuple[str, ...]]] = field(default_factory=dict)
-    unscored: Counter[Path] = field(default_factory=Counter)
-    troubles: Counter[tuple[str, str]] = field(default_factory=Counter)
-    left: Counter[tuple[str, str]] = field(default_factory=Counter)
-    by_name: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def read(self, chunk: _Chunk) -> None:
-        """Take down what the reading of a part of a log says beside its answers."""
-        run, read = chunk.run, chunk.read
-        self.troubles.update({(run.name, said): count for said, count in read.problems.items()})
-        self.unscored[run.path] += read.unscored
-        self.logs.lines.setdefault(run.name, set()).update(read.lines)
-
-    def counts(self, row: _Row, run: Run) -> bool:
-        """Whether an answer is to be counted now: no copy, and nothing that was said already."""
-        answer, measured = row.answer, (row.answer.task, *yardstick_of(row.answer))
-        same = (answer.uuid, hash(answer.answer), *measured)
-        first = self.seen.setdefault(same, run)
-        if first.path != run.path:
-            self.left[run.name, f"answers stand in {first.name} too and are counted once"] += 1
-            return False
-        if not self._generated_anew(row, run, measured):
-            return False
-        if run.repeatable and not self._asked_anew(row, run, measured):
-            return False
-        self.counted[run.path] += 1
-        self.measured.setdefault(run.path, set()).add(measured)
-        if not answer.judge_id and answer.judge != "none":
-            self.by_name[run.name, answer.judge] += 1
-        return True
-
-    def _generated_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
-        """Whether the answer was generated in its run, and not taken from Inspect's cache.
-
-        A message keeps its identity in the cache, while the sample around it is a new one. Under
-        other settings, e.g. as another trigger's arm without it, it is in another number.
-        """
-        answer, settings = row.answer, same_for_all_paths(run.settings)
-        if not row.message:
-            return True
-        asked = (answer.model, answer.sample, answer.epoch, answer.prompt, settings)
-        made = (row.message, *asked, *measured)
-        self._note_repeats(row, run, measured)
-        first, started = self.generated.setdefault(made, (run, row.started))
-        if first.log.eval.eval_id == run.log.eval.eval_id or started == row.started:
-            return True
-        said = f"answers were read from the cache of {first.name}'s run and are counted once"
-        self.left[run.name, said] += 1
-        return False
-
-    def _note_repeats(self, row: _Row, run: Run, measured: tuple[str, ...]) -> None:
-        """Mark what one run read from the cache again and again, as a cache for all epochs does."""
-        answer = row.answer
-        once = (run.path, row.message, answer.sample, *measured)
-        if self.epochs.setdefault(once, answer.epoch) != answer.epoch:
-            said = "answers are one generation read from the cache again: they are counted, and say"
-            self.left[run.name, f"{said} nothing new"] += 1
-
-    def _asked_anew(self, row: _Row, run: Run, measured: tuple[str, ...]) -> bool:
-        """Whether a row that always gets the same answer was not asked before.
-
-        One without a score waits: another run may have one.
-        """
-        answer = row.answer
-        settings = same_for_all_paths(run.settings)
-        asked = (answer.model, answer.sample, answer.prompt, answer.draw, settings, *measured)
-        if answer.reason is not None:
-            self.waiting.setdefault(asked, []).append((answer, run))
-            return False
-        if asked not in self.asked:
-            self.asked[asked] = run
-            return True
-        self._repeated(run, self.asked[asked])
-        return False
-
-    def _repeated(self, run: Run, first: Run) -> None:
-        where = "in the same log" if first.path == run.path else f"in {first.name}"
-        said = f"answers only repeat what was asked {where}, without chance, and are counted once"
-        self.left[run.name, said] += 1
-
-    def held_back(self) -> Iterator[Answer]:
-        """The unscored answers to rows that have no scored one, once each."""
-        for asked, waiting in self.waiting.items():
-            first, run = waiting[0]
-            scored = self.asked.get(asked)
-            if scored is None:
-                self.counted[run.path] += 1
-                yield first
-            for _, other in waiting[scored is None :]:
-                self._repeated(other, scored or run)
-
-    def problems(self) -> Iterator[Problem]:
-        """What has to be said, the troubles of reading first."""
-        for (name, said), count in (*self.troubles.items(), *self.left.items()):
-            yield Problem(name, f"{count} {said}")
-        for name, judge in self.by_name:
-            said = f"does not say which model its judge {judge} was, as older versions did not: "
-            yield Problem(name, f"{said}it is known by name only")
-        for run in self.logs.runs:
-            count = self.unscored[run.path]
-            if count == len(run.ids):
-                said = f"task {run.log.eval.task} has no score to analyse, left out"
-                yield Problem(run.name, said)
-            elif count:
-                yield Problem(run.name, f"{count} answers have no score, left out")
-        yield from self._reruns()
-
-    def _reruns(self) -> Iterator[Problem]:
-        """Name the runs that asked the same model the same again, under the same settings."""
-        alike: dict[Hashable, list[Run]] = {}
-        for run in self.logs.runs:
-            if self.counted[run.path]:
-                settings = same_for_all_paths(run.settings)
-                key = (run.task, run.origin.model, run.origin.key, draw_of(run.log), settings)
-                alike.setdefault(key, []).append(run)
-        for runs in alike.values():
-            first, *others = sorted(runs, key=lambda run: str(run.log.eval.created))
-            for run in others:
-                rows = {id for id, _ in run.ids} & {id for id, _ in first.ids}
-                own, other = (self.measured.get(one.path, set()) for one in (run, first))
-                if rows and own & other:
-                    yield Problem(
-                        run.name,
-                        f"is another run of what {first.name} asked, of the same model under the "
-                        f"same settings: both are counted, {self.counted[run.path]} answers beside "
-                        f"{self.counted[first.path]}",
-                    )
+def _unscored(runs: Sequence[Run], unscored: Counter[Path]) -> Iterator[Problem]:
+    """Name the logs without a score to analyse, and those with some."""
+    for run in runs:
+        count = unscored[run.path]
+        if count == len(run.ids):
+            said = f"task {run.log.eval.task} has no score to analyse, left out"
+            yield Problem(run.name, said)
+        elif count:
+            yield Problem(run.name, f"{count} answers have no score, left out")
 
 
 def _latest_first(runs: Sequence[Run]) -> list[Run]:
@@ -392,26 +270,11 @@ def _latest_first(runs: Sequence[Run]) -> list[Run]:
     return sorted(latest, key=lambda run: run.log.status != "success")
 
 
-@dataclass(frozen=True)
-class _Row:
-    """An answer, and what tells whether it was generated anew.
-
-    Attributes:
-        answer: The answer.
-        message: Identity of the model's message, or None.
-        started: When its sample was started.
-    """
-
-    answer: Answer
-    message: str | None
-    started: str
-
-
 @dataclass
 class _Read:
     """Answers read from a part of a log, how they were scored, and what was the matter."""
 
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     unscored: int = 0
     lines: set[Lines] = field(default_factory=set)
     problems: Counter[str] = field(default_factory=Counter)
@@ -503,7 +366,7 @@ def _read_chunk(
             continue
         read.unscored += not found
         message = sample.output.choices[0].message.id if sample.output.choices else None
-        read.rows.extend(_Row(answer, message, str(sample.started_at)) for answer in found)
+        read.rows.extend(Row(answer, message, str(sample.started_at)) for answer in found)
         read.lines.update(_lines(sample))
     read.rows = _one_judge(read.rows)
     return read
@@ -563,18 +426,6 @@ def _scorer_of(name: str) -> tuple[str, int]:
     """A score's scorer and number: Inspect calls a second one by the same scorer `…1`."""
     stem = name.rstrip("0123456789")
     return stem, int(name[len(stem) :] or 0)
-
-
-def yardstick_of(answer: Answer) -> tuple[str, ...]:
-    """What must agree before two ratings of an answer are the same measurement made twice."""
-    return (
-        answer.judge,
-        answer.judge_id,
-        answer.estimator,
-        answer.rule,
-        answer.alignment_rubric,
-        answer.coherence_rubric,
-    )
 
 
 def _named(shared: _Shared, part: str) -> _Shared:
@@ -694,14 +545,14 @@ def _judge_id(ratings: Iterable[Mapping[str, Any]]) -> str:
     return _intern("+".join(sorted({str(r["identity"]) for r in gave})))
 
 
-def _one_judge(rows: list[_Row]) -> list[_Row]:
+def _one_judge(rows: list[Row]) -> list[Row]:
     """Give answers whose ratings all failed the identity of the judge that rated the others."""
     gave: dict[str, Counter[str]] = {}
     for row in rows:
         if row.answer.judge_id and row.answer.reason is None:
             gave.setdefault(row.answer.judge, Counter())[row.answer.judge_id] += 1
 
-    def settled(row: _Row) -> _Row:
+    def settled(row: Row) -> Row:
         known = gave.get(row.answer.judge)
         if row.answer.reason is None or not known or row.answer.judge_id in known:
             return row
