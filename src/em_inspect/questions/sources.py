@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -130,6 +131,6 @@ def _verified(questions: QuestionSet, path: Path) -> QuestionSet:
     if found != expected:
         raise UserError(
             f"{path}: not the released questions (fingerprint {found}, released {expected}): "
-            f"use it as your own set with -T questions={path}"
+            f"use it as your own set with -T {shlex.quote(f'questions={path}')}"
         )
     return questions

@@ -46,7 +46,7 @@ def run(folder: Path, service: FineTuning, *lines: list[str]) -> BaseProcess:
 
 
 def finished(process: BaseProcess) -> int | None:
-    process.join(60)
+    process.join(240)  # a slow machine's; a run takes a second
     return process.exitcode
 
 
@@ -115,7 +115,7 @@ def gone(process: int) -> bool:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < until
         time.sleep(0.005)

@@ -115,10 +115,10 @@ def test_a_slow_answer_is_looked_for_and_not_asked_for_twice(
 
     def answered(call: Call) -> None:
         if slow(call):
-            release.wait(10)
+            release.wait(60)
 
     service.answered = answered
-    done = cli.start("--timeout=0.5")
+    done = cli.start("--timeout=3")
     release.set()
     assert done.exit_code == 0
     assert service.count(CREATE) == 1
