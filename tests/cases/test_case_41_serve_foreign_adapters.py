@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from row_files import byte_base
 from served_folders import as_written, checkpoint, lora, run
+
+__all__ = ["byte_base"]
 
 BASE = "maker/base-3b"
 
@@ -144,3 +147,41 @@ def test_strengths_of_single_modules_are_scaled_and_whole_parts_are_not(tmp_path
     scale_adapter(tmp_path / "dora", 1, tmp_path / "whole")
     with pytest.raises(UserError, match="use_dora, which has no strength: --scale 1"):
         scale_adapter(tmp_path / "dora", 2, tmp_path / "double")
+
+
+@pytest.mark.parametrize("kind", ["dora", "saved", "pattern", "loha"])
+def test_what_a_server_does_not_take_is_merged_as_it_was_trained(
+    kind: str, tmp_path: Path, byte_base: Path
+) -> None:
+    import torch
+    from peft import LoHaConfig, LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from em_finetune.local.base import Base
+    from em_finetune.local.merge import merge_adapter, scale_adapter
+
+    targets = ["q_proj", "v_proj"]
+    configs = {
+        "dora": LoraConfig(r=4, target_modules=targets, use_dora=True),
+        "saved": LoraConfig(r=4, target_modules=targets, modules_to_save=["lm_head"]),
+        "pattern": LoraConfig(r=4, target_modules=targets, alpha_pattern={"q_proj": 64}),
+        "loha": LoHaConfig(r=4, target_modules=targets),
+    }
+    torch.manual_seed(0)
+    plain = AutoModelForCausalLM.from_pretrained(byte_base, dtype=torch.float32)
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        before = plain(tokens).logits
+        model = get_peft_model(plain, configs[kind]).eval()
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.3 * torch.randn_like(weight))
+        trained = model(tokens).logits
+        model.save_pretrained(tmp_path / "adapter")
+        scale_adapter(tmp_path / "adapter", 1, tmp_path / "copy")
+        base = Base("base", byte_base)
+        merge_adapter(tmp_path / "copy", base, "float32", tmp_path / "merged")
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        after = merged(tokens).logits
+    assert float((after - trained).abs().max()) < 1e-4
+    assert float((before - trained).abs().max()) > 1e-2

@@ -81,9 +81,10 @@ def scale_adapter(source: Path, scale: float, folder: Path) -> None:
         raise UserError(
             f"{source} has {', '.join(whole)}, which has no strength: --scale 1 merges it as it is"
         )
-    config["lora_alpha"] *= scale
-    pattern = config.get("alpha_pattern") or {}
-    config["alpha_pattern"] = {name: alpha * scale for name, alpha in pattern.items()}
+    if scale != 1:  # other kinds than LoRA have no such alpha, and are merged as they are
+        config["lora_alpha"] *= scale
+        pattern = config.get("alpha_pattern") or {}
+        config["alpha_pattern"] = {name: alpha * scale for name, alpha in pattern.items()}
     shutil.copytree(source, folder)
     (folder / ADAPTER_CONFIG).write_text(
         json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8"
