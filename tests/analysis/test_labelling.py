@@ -362,6 +362,8 @@ def test_the_report_corrects_each_share_by_labels_of_its_own(
     for path in (page, files / "report.md"):
         text = path.read_text(encoding="utf-8").replace("&#39;", "'")
         assert "Corrected for the judge's errors" in text
+        assert "By the labels labels (calibration" in text, "the folder's name, not where it lies"
+        assert str(sheets) not in text
 
 
 def _judged(shares: dict[tuple[str, str], dict[str, str]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from inspect_ai import Epochs, Task, task
@@ -88,7 +89,9 @@ def calibration(
         )
         if known_flag("check_judge", check_judge):
             ensure_judge(estimator, lead_in)
-    name = labels if isinstance(labels, str) else ", ".join(labels)
+    # Without folders: reports show it, and may be published.
+    sources = [labels] if isinstance(labels, str) else labels
+    name = ", ".join(Path(source).name or source for source in sources)
     return Task(
         dataset=MemoryDataset([_sample(row) for row in given.rows], name=f"calibration {name}"),
         solver=give_labelled_answer(),
