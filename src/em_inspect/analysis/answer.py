@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from em_inspect.analysis.condition import Settings
+
+MOST_FILES = 3
+"""Files named of those that share a problem."""
 
 
 class Answer(NamedTuple):
@@ -131,3 +135,22 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}"
+
+
+def gathered(problems: Sequence[Problem]) -> list[Problem]:
+    """Say what is the matter with several files once, with their names and number.
+
+    In the order in which the messages were found first.
+    """
+    names: dict[str, list[str]] = {}
+    for problem in problems:
+        names.setdefault(problem.message, []).append(problem.name)
+    return [
+        Problem(_named(list(dict.fromkeys(files))), message) for message, files in names.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= MOST_FILES:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_FILES])} and {len(names) - MOST_FILES} more"

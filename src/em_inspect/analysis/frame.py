@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from em_inspect.analysis.answer import Answer, Problem
+from em_inspect.analysis.answer import Answer, Problem, gathered
 from em_inspect.analysis.condition import Settings
 from em_inspect.analysis.logs import Lines, Logs, Run, find_logs, open_logs, read_answers
 from em_inspect.analysis.logs import Progress as Report
@@ -86,7 +86,7 @@ def samples(
     paths = [logs] if isinstance(logs, (str, Path)) else list(logs)
     table = read_groups(Path(groups)) if groups else None
     collection = collect(paths, rule=rule, groups=table, quiet=quiet)
-    for problem in collection.problems:
+    for problem in gathered(collection.problems):
         logger.warning("%s", problem)
     return collection.frame
 

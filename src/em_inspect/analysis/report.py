@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from em_inspect.analysis.answer import Problem
+from em_inspect.analysis.answer import Problem, gathered
 from em_inspect.analysis.corrected import Correction, correct, correction_frame, fits, rates
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection
@@ -48,9 +48,6 @@ NAN = float("nan")
 
 LONGEST = 1500
 """Characters of an answer that are shown."""
-
-MOST_FILES = 3
-"""Files named of those that share a problem."""
 
 _LIBRARIES = ("em-inspect", "inspect-ai", "numpy", "scipy", "statsmodels", "pandas", "matplotlib")
 
@@ -233,23 +230,6 @@ def _unfit(found: Sequence[Section], calibrations: Sequence[Calibration]) -> Ite
                 f"is of the judge {calibration.judge}{key}, which rated none of these answers "
                 f"({judges or 'no judge'} did): no share is corrected by it",
             )
-
-
-def gathered(problems: Sequence[Problem]) -> list[Problem]:
-    """Say what is the matter with several files once, with their names and number."""
-    names: dict[str, list[str]] = {}
-    for problem in problems:
-        names.setdefault(problem.message, []).append(problem.name)
-    return [
-        Problem(_named(list(dict.fromkeys(of))), message)  # in the order they were found in
-        for message, of in names.items()
-    ]
-
-
-def _named(names: Sequence[str]) -> str:
-    if len(names) <= MOST_FILES:
-        return ", ".join(names)
-    return f"{', '.join(names[:MOST_FILES])} and {len(names) - MOST_FILES} more"
 
 
 def _other_lines(collection: Collection, drawn: Criterion) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from em_inspect.analysis.answer import Answer
+from em_inspect.analysis.answer import Answer, gathered
 from em_inspect.analysis.interval import (
     Estimate,
     clustered,
@@ -87,7 +87,7 @@ def outcome_table(paths: Sequence[str | Path], thresholds: Thresholds | None = N
     if len(sections) > 1:
         described[: len(rows)] = [f"section · {said}" for said in described[: len(rows)]]
     notes = [*_dashes(rows, drawn), *_few(rows, drawn)]
-    notes += [str(problem) for problem in logs.problems]
+    notes += [str(problem) for problem in gathered(logs.problems)]
     table.caption = Text("\n".join([*described, *notes] or ["no answers to count"]))
     table.caption_justify = "left"
     return table

@@ -643,4 +643,4 @@ def number(share: float) -> str:
     value = 100 * share
     if math.isnan(value):
         return "–"
-    return f"{value:.2f}" if 0 < abs(value) < 1 else f"{value:.1f}"
+    return f"{value:.2f}" if 0.005 <= abs(value) < 1 else f"{value:.1f}"
