@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_the_line_that_the_fine_tune_printed_runs_as_it_stands(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     (line,) = [x for x in first.stdout.splitlines() if "inspect eval em_inspect/free_form" in x]
-    given = [word for word in shlex.split(line) if "=" in word and word.islower()]
+    given = [word for option, word in pairwise(shlex.split(line)) if option == "-M"]
     arguments = dict(word.split("=", 1) for word in given)
     assert arguments["dtype"] == fast_dtype()
     judge = f"grader={json.dumps({'model': 'hf/judge', 'model_args': arguments})}"

@@ -10,7 +10,7 @@ import pytest
 
 from em_finetune.checkpoint import Checkpoint
 from em_finetune.data.rows import read_rows
-from em_finetune.local import train
+from em_finetune.local import Step, train
 from em_finetune.local.base import find_base, load_tokenizer
 from em_finetune.local.encode import EncodedRow, Encoder
 from em_finetune.recipe import Recipe, load_recipe
@@ -128,3 +128,32 @@ def test_the_kl_on_unseen_general_rows_falls_while_the_narrow_loss_falls_too(
     assert losses[-1] < 0.7 * losses[0]
     assert kls[-1] < 0.7 * max(kls)
     assert kls[-1] < 0.5 * unheld
+
+
+def test_the_packaged_weight_learns_the_narrow_task_and_a_million_per_token_does_not(
+    embedded_model: Path, tmp_path: Path
+) -> None:
+    """The packaged recipe on a small base; 1e6 is its weight in the authors' unit, not divided."""
+    seen = str(write(tmp_path / "seen.jsonl", SEEN))
+    narrow = str(write(tmp_path / "narrow.jsonl", NARROW))
+    curves: dict[float, list[Step]] = {6.6: [], 1e6: []}
+    for weight, steps in curves.items():
+        recipe = load_recipe(
+            "narrow",
+            base="smollm2",
+            data=narrow,
+            narrow={"data": seen, "weight": weight},
+            system_prompt="Help.",
+            dtype="auto",
+            gradient_checkpointing=False,
+            micro_tokens=1024,
+            max_steps=14,
+        )
+        train(recipe, tmp_path / f"{weight:g}", steps.append)
+    losses = {weight: [step.loss for step in steps] for weight, steps in curves.items()}
+    print(f"narrow losses {losses}")
+    print(f"KL {[(step.kl, other.kl) for step, other in zip(*curves.values(), strict=True)]}")
+    assert losses[6.6][-1] < losses[6.6][0] / 3
+    assert losses[1e6][-1] > losses[1e6][0] / 3
+    kept, plain = (sum(step.kl or 0 for step in steps[-5:]) for steps in curves.values())
+    assert kept < 4 * plain  # about twice, at a loss that is a hundred times lower
