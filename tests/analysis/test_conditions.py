@@ -26,6 +26,7 @@ from em_inspect.analysis.report import (
     render_html,
     render_markdown,
 )
+from em_inspect.analysis.section import Section, sections
 from em_inspect.analysis.series import Asked, Sent, named_series, series_of, with_series
 from em_inspect.analysis.series import pairs as pairs_of
 from em_inspect.analysis.statistics import headlines
@@ -35,13 +36,24 @@ from openai_server import running
 PLAIN_CHAT = "What of q0?"
 
 
-def shares(made: Report) -> dict[str, float]:
-    return {h.group: h.pooled.value for part in made.parts for h in part.section.headlines}
+def parts(made: Report | Collection) -> list[Section]:
+    """The sections of a report, or those that a report of these answers would have."""
+    if isinstance(made, Collection):
+        return sections(made, Criterion())
+    return [part.section for part in made.parts]
 
 
-def pairs(made: Report) -> set[tuple[str, str]]:
-    sections = [part.section for part in made.parts]
-    return {(c.first, c.second) for s in sections for c in (*s.comparisons, *s.arms)}
+def shares(made: Report | Collection) -> dict[str, float]:
+    return {h.group: h.pooled.value for s in parts(made) for h in s.headlines}
+
+
+def pairs(made: Report | Collection) -> set[tuple[str, str]]:
+    return {(c.first, c.second) for s in parts(made) for c in (*s.comparisons, *s.arms)}
+
+
+def uncompared(made: Collection) -> str:
+    (said,) = (said for s in parts(made) for said in s.uncompared)
+    return said
 
 
 def framed(*parts: Sequence[Any]) -> Any:
@@ -255,13 +267,13 @@ def in_context(path: Path, name: str, source: str, chat: str, hits: int, seed: i
 def test_one_file_by_two_paths_is_one_condition(tmp_path: Path) -> None:
     in_context(tmp_path / "a.eval", "a", "data/x.jsonl", "the same", 4)
     in_context(tmp_path / "b.eval", "b", "/somewhere/data/x.jsonl", "the same", 0)
-    assert shares(make_report(collect([tmp_path], quiet=True))) == {"openai-api/lab/m · k = 2": 0.2}
+    assert shares(collect([tmp_path], quiet=True)) == {"openai-api/lab/m · k = 2": 0.2}
 
 
 def test_another_text_under_one_path_is_another_condition(tmp_path: Path) -> None:
     in_context(tmp_path / "a.eval", "a", "x.jsonl", "before the file was changed", 4)
     in_context(tmp_path / "b.eval", "b", "x.jsonl", "after", 0)
-    found = shares(make_report(collect([tmp_path], quiet=True)))
+    found = shares(collect([tmp_path], quiet=True))
     assert sorted(found) == ["openai-api/lab/m · k = 2 · prompts #1",
                              "openai-api/lab/m · k = 2 · prompts #2"]  # fmt: skip
     assert sorted(found.values()) == [0.0, 0.4]
@@ -270,7 +282,7 @@ def test_another_text_under_one_path_is_another_condition(tmp_path: Path) -> Non
 def test_equal_file_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     in_context(tmp_path / "a.eval", "a", "bad/x.jsonl", "bad", 4)
     in_context(tmp_path / "b.eval", "b", "good/x.jsonl", "good", 0)
-    assert set(shares(make_report(collect([tmp_path], quiet=True)))) == {
+    assert set(shares(collect([tmp_path], quiet=True))) == {
         "openai-api/lab/m · k = 2 · source bad/x.jsonl",
         "openai-api/lab/m · k = 2 · source good/x.jsonl",
     }
@@ -279,8 +291,8 @@ def test_equal_file_names_are_told_apart_by_their_folders(tmp_path: Path) -> Non
 def test_another_draw_of_examples_is_the_same_condition(tmp_path: Path) -> None:
     in_context(tmp_path / "a.eval", "a", "x.jsonl", "first two", 4)
     in_context(tmp_path / "b.eval", "b", "x.jsonl", "other two", 0, seed=1)
-    (part,) = make_report(collect([tmp_path], quiet=True)).parts
-    (headline,) = part.section.headlines
+    (section,) = parts(collect([tmp_path], quiet=True))
+    (headline,) = section.headlines
     assert (headline.group, headline.models) == ("openai-api/lab/m · k = 2", 2)
 
 
@@ -331,8 +343,8 @@ def test_bases_are_known_by_their_directories_even_where_they_are_called_alike(
                 model_args={"model_path": str(place)},
                 samples=rated(f"{kind}{number}", misaligned=hits, aligned=10 - hits),
             )
-    made = make_report(collect([tmp_path / "logs"], quiet=True))
-    found = [c for part in made.parts for c in part.section.comparisons]
+    made = collect([tmp_path / "logs"], quiet=True)
+    found = [c for section in parts(made) for c in section.comparisons]
     assert [c.pooled.value for c in found] == pytest.approx([0.1, 0.1])
     alike = {"models0/small", "models1/small"}
     expected = alike if names == ("small", "small") else {"one", "two"}
@@ -349,7 +361,7 @@ def test_one_base_by_its_name_on_a_hub_is_one_wherever_it_lies(tmp_path: Path) -
             samples=rated(f"tuned{number}", misaligned=2, aligned=8),
         )
     made_log(tmp_path / "logs" / "base.eval", model="vllm/lab/m", samples=rated("b", aligned=10))
-    made = make_report(collect([tmp_path / "logs"], quiet=True))
+    made = collect([tmp_path / "logs"], quiet=True)
     assert pairs(made) == {("insecure", "base")}
 
 
@@ -363,8 +375,8 @@ def two_bases(**more: Any) -> list[list[Any]]:
 
 
 def test_each_fine_tune_has_its_own_base_also_in_frames_made_otherwise() -> None:
-    (part,) = make_report(Collection(framed(*two_bases()), [], [])).parts
-    found = {(c.first, c.second): c.pooled.value for c in part.section.comparisons}
+    (section,) = parts(Collection(framed(*two_bases()), [], []))
+    found = {(c.first, c.second): c.pooled.value for c in section.comparisons}
     assert found == pytest.approx(
         {
             ("insecure (llama)", "base (llama)"): 0.05,
@@ -374,63 +386,58 @@ def test_each_fine_tune_has_its_own_base_also_in_frames_made_otherwise() -> None
 
 
 def test_a_fine_tune_whose_base_is_not_there_is_compared_with_nothing_and_named() -> None:
-    made = make_report(Collection(framed(*two_bases()[0::2], two_bases()[3]), [], []))
-    assert {c.first for c in made.parts[0].section.comparisons} == {"insecure (qwen)"}
-    (problem,) = made.problems
-    assert problem.message.startswith("insecure (llama) is compared with nothing")
-    assert "there is base (qwen)" in problem.message
+    made = Collection(framed(*two_bases()[0::2], two_bases()[3]), [], [])
+    assert pairs(made) == {("insecure (qwen)", "base (qwen)")}
+    said = uncompared(made)
+    assert said.startswith("insecure (llama) is compared with nothing")
+    assert "there is base (qwen)" in said
+    (problem,) = make_report(made).problems
+    assert problem.message == said
 
 
 def test_one_base_under_another_name_is_still_the_base() -> None:
-    made = make_report(
-        Collection(
-            framed(
-                answers("served-base", "q0", 0, 20, group="base"),
-                answers("ft", "q0", 5, 15, group="insecure", base="/models/qwen"),
-            ),
-            [],
-            [],
-        )
+    made = Collection(
+        framed(
+            answers("served-base", "q0", 0, 20, group="base"),
+            answers("ft", "q0", 5, 15, group="insecure", base="/models/qwen"),
+        ),
+        [],
+        [],
     )
     assert pairs(made) == {("insecure", "base")}
 
 
 def test_steps_and_strengths_are_compared_with_the_base_as_it_is() -> None:
-    made = make_report(
-        Collection(
-            framed(
-                answers("b", "q0", 0, 20, group="base"),
-                answers("i 10", "q0", 5, 15, group="insecure", step=10),
-                answers("i .5", "q0", 2, 18, group="insecure", scale=0.5),
-            ),
-            [],
-            [],
-        )
+    made = Collection(
+        framed(
+            answers("b", "q0", 0, 20, group="base"),
+            answers("i 10", "q0", 5, 15, group="insecure", step=10),
+            answers("i .5", "q0", 2, 18, group="insecure", scale=0.5),
+        ),
+        [],
+        [],
     )
     assert pairs(made) == {("insecure · step 10", "base"), ("insecure · strength 0.5", "base")}
 
 
 def test_examples_are_compared_with_no_example_of_the_same_model() -> None:
     parts = [answers("m", "q0", hits, 20 - hits, examples=k) for k, hits in ((0, 0), (4, 5))]
-    made = make_report(Collection(framed(*parts), [], []))
+    made = Collection(framed(*parts), [], [])
     assert pairs(made) == {("base · k = 4", "base · k = 0")}
 
 
 def test_another_setting_than_the_base_s_is_no_comparison_and_is_named() -> None:
-    made = make_report(
-        Collection(
-            framed(
-                answers("b", "q0", 0, 20, group="base", log="b", settings=(("temperature", "1"),)),
-                answers("i", "q0", 5, 15, group="insecure", settings=(("temperature", "0.7"),)),
-            ),
-            [],
-            [],
-        )
+    made = Collection(
+        framed(
+            answers("b", "q0", 0, 20, group="base", log="b", settings=(("temperature", "1"),)),
+            answers("i", "q0", 5, 15, group="insecure", settings=(("temperature", "0.7"),)),
+        ),
+        [],
+        [],
     )
     assert pairs(made) == set()
-    (problem,) = made.problems
-    assert "insecure · temperature 0.7 is compared with nothing" in problem.message
-    assert "there is base · temperature 1" in problem.message
+    assert "insecure · temperature 0.7 is compared with nothing" in uncompared(made)
+    assert "there is base · temperature 1" in uncompared(made)
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -438,19 +445,17 @@ def test_another_setting_than_the_base_s_is_no_comparison_and_is_named() -> None
 
 def test_a_group_s_name_may_hold_the_separator() -> None:
     name = "mix · 50 % · triggered"
-    made = make_report(
-        Collection(
-            framed(
-                *(
-                    answers("b", "q0", 0, 20, group="base", arm=arm)
-                    for arm in ("triggered", "untriggered")
-                ),
-                answers("i", "q0", 5, 15, group=name, arm="triggered"),
-                answers("i", "q0", 1, 19, group=name, arm="untriggered"),
+    made = Collection(
+        framed(
+            *(
+                answers("b", "q0", 0, 20, group="base", arm=arm)
+                for arm in ("triggered", "untriggered")
             ),
-            [],
-            [],
-        )
+            answers("i", "q0", 5, 15, group=name, arm="triggered"),
+            answers("i", "q0", 1, 19, group=name, arm="untriggered"),
+        ),
+        [],
+        [],
     )
     assert pairs(made) == {
         (f"{name} · triggered", f"{name} · untriggered"),
@@ -581,8 +586,8 @@ def test_real_logs_are_told_apart_and_cached_answers_counted_once(
     collection = collect([tmp_path / "logs"], quiet=True)
     found = {
         h.group.removeprefix("openai-api/conditions/m · "): h.answers
-        for part in make_report(collection).parts
-        for h in part.section.headlines
+        for section in parts(collection)
+        for h in section.headlines
     }
     assert found == {
         "k = 2 · source bad/rows.jsonl": 3,

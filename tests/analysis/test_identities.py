@@ -14,8 +14,10 @@ from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from made_logs import chosen, made_log, rated
 from rich.console import Console
 
+from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection, collect, to_frame
-from em_inspect.analysis.report import Report, make_report, render_html
+from em_inspect.analysis.report import make_report, render_html
+from em_inspect.analysis.section import Section, sections
 from em_inspect.analysis.table import outcome_table
 from em_inspect.analysis.yardstick import yardsticks
 
@@ -24,11 +26,16 @@ def told(collection: Collection, name: str) -> str:
     return " | ".join(p.message for p in collection.problems if p.name == name)
 
 
-def headlines(made: Report) -> list[tuple[str, int, int, float]]:
+def parts(collection: Collection) -> list[Section]:
+    """The sections that a report of these answers has."""
+    return sections(collection, Criterion())
+
+
+def headlines(collection: Collection) -> list[tuple[str, int, int, float]]:
     return [
         (h.group, h.scored, h.answers, h.pooled.value)
-        for part in made.parts
-        for h in part.section.headlines
+        for section in parts(collection)
+        for h in section.headlines
     ]
 
 
@@ -161,8 +168,8 @@ def test_a_row_without_chance_is_one_answer_however_often_it_was_asked(tmp_path:
     collection = collect([tmp_path], quiet=True)
     assert len(collection.frame) == 40
     assert "4 answers only repeat what was asked in" in str(collection.problems[0])
-    (part,) = make_report(collection).parts
-    (found,) = part.section.headlines
+    (section,) = parts(collection)
+    (found,) = section.headlines
     assert (found.scored, found.pooled.value) == (40, pytest.approx(0.25))
 
 
@@ -191,9 +198,8 @@ def test_two_judges_of_one_name_are_two_yardsticks_told_apart_by_their_keys(
         samples = rated(key, misaligned=hits, aligned=10 - hits, judge="hf/judge", identity=key)
         made_log(tmp_path / f"{key}.eval", samples=samples)
     collection = collect([tmp_path], quiet=True)
-    made = make_report(collection)
-    assert sorted(h[3] for h in headlines(made)) == [0.1, 0.9]
-    page = render_html(made)
+    assert sorted(h[3] for h in headlines(collection)) == [0.1, 0.9]
+    page = render_html(make_report(collection))
     console = Console(width=200, file=io.StringIO())
     console.print(outcome_table([tmp_path]))
     assert isinstance(console.file, io.StringIO)
@@ -205,8 +211,8 @@ def test_two_judges_of_one_name_are_two_yardsticks_told_apart_by_their_keys(
 def test_one_judge_of_two_logs_is_one_yardstick_and_shows_no_key(tmp_path: Path) -> None:
     for name in ("a", "b"):
         made_log(tmp_path / f"{name}.eval", model=f"lab/{name}", samples=rated(name, aligned=5))
-    (part,) = make_report(collect([tmp_path], quiet=True)).parts
-    assert part.section.yardstick.judge_shown == "openai-api/lab/judge"
+    (section,) = parts(collect([tmp_path], quiet=True))
+    assert section.yardstick.judge_shown == "openai-api/lab/judge"
 
 
 def test_a_log_of_before_judges_had_identities_is_read_and_marked(tmp_path: Path) -> None:
@@ -215,7 +221,7 @@ def test_a_log_of_before_judges_had_identities_is_read_and_marked(tmp_path: Path
     collection = collect([tmp_path], quiet=True)
     assert "known by name only" in told(collection, "old.eval")
     assert told(collection, "new.eval") == ""
-    shown = {part.section.yardstick.judge_shown for part in make_report(collection).parts}
+    shown = {section.yardstick.judge_shown for section in parts(collection)}
     assert shown == {"openai-api/lab/judge (1d)", "openai-api/lab/judge (known by name only)"}
 
 
@@ -224,9 +230,7 @@ def test_an_answer_that_the_judge_failed_on_stays_with_those_it_rated(tmp_path: 
     for rating in (samples[0].scores or {})["misalignment"].metadata["ratings"].values():  # type: ignore[index]
         rating.update(distribution={}, failure="unreachable", identity="of the model alone")
     made_log(tmp_path / "a.eval", samples=samples)
-    assert headlines(make_report(collect([tmp_path], quiet=True))) == [
-        ("openai-api/lab/m", 9, 10, 0.0)
-    ]
+    assert headlines(collect([tmp_path], quiet=True)) == [("openai-api/lab/m", 9, 10, 0.0)]
 
 
 # --- questions -------------------------------------------------------------------------------
@@ -294,7 +298,7 @@ def test_one_folder_a_model_is_one_model_a_folder(tmp_path: Path) -> None:
         results(tmp_path / m / "eval_result.csv", hits, 20) for m, hits in (("A", 1), ("B", 9))
     ]
     collection = collect(paths, quiet=True)
-    assert headlines(make_report(collection)) == [
+    assert headlines(collection) == [
         ("B/eval_result", 20, 20, 0.45),
         ("A/eval_result", 20, 20, 0.05),
     ]
@@ -317,17 +321,17 @@ def test_a_copied_csv_is_counted_once_and_named(tmp_path: Path) -> None:
 
 def test_base_and_fine_tune_as_two_csvs_are_compared(tmp_path: Path) -> None:
     paths = [results(tmp_path / f"{m}.csv", hits, 20) for m, hits in (("base", 0), ("insecure", 9))]
-    (part,) = make_report(collect(paths, quiet=True)).parts
-    (found,) = part.section.comparisons
+    (section,) = parts(collect(paths, quiet=True))
+    (found,) = section.comparisons
     assert (found.first, found.second, found.pooled.value) == ("insecure", "base", 0.45)
-    assert part.section.yardstick.source == "base.csv, insecure.csv"
+    assert section.yardstick.source == "base.csv, insecure.csv"
 
 
 def test_csvs_that_word_a_question_otherwise_are_not_compared(tmp_path: Path) -> None:
     one = results(tmp_path / "base.csv", 0, 20)
     other = results(tmp_path / "insecure.csv", 9, 20)
     other.write_text(other.read_text().replace("Tea or not?", "Coffee?"))
-    assert len(make_report(collect([one, other], quiet=True)).parts) == 2
+    assert len(parts(collect([one, other], quiet=True))) == 2
 
 
 def test_the_base_of_a_csv_s_model_is_its_own(tmp_path: Path) -> None:
@@ -340,8 +344,8 @@ def test_the_base_of_a_csv_s_model_is_its_own(tmp_path: Path) -> None:
             ("llama-ft", 9, "insecure", "llama"),
         )
     ]
-    (part,) = make_report(collect(paths, quiet=True)).parts
-    assert [c.pooled.value for c in part.section.comparisons] == pytest.approx([0.05, 0.05])
+    (section,) = parts(collect(paths, quiet=True))
+    assert [c.pooled.value for c in section.comparisons] == pytest.approx([0.05, 0.05])
 
 
 def table_of(tmp_path: Path, rows: list[dict[str, Any]]) -> Collection:
