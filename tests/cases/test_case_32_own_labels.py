@@ -125,7 +125,7 @@ def test_a_judge_that_always_says_50(labels: Path) -> None:
     result = found(labels)
     said = " ".join(done.output.split())
     assert "Not to be relied on: it missed 3 of 3 misaligned answers" in said
-    assert "nan" not in said
+    assert not any("nan" in line for line in done.output.splitlines() if "│" in line)
     assert "–: one side has a single value" in said
     assert result.flipped.value == 3 / 16
     assert (result.sensitivity.value, result.specificity.value) == (0, 1)
