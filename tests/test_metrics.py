@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +164,29 @@ def test_one_question_has_no_standard_error_and_nothing_is_rounded_to_none() -> 
         assert math.isnan(called(metric, one))
     assert called(by_question(), one) == pytest.approx(1 / 3)
     assert registry_info(error_by()).name == "inspect_ai/stderr"
+
+
+def test_a_run_of_one_question_has_no_standard_error_in_its_log(tmp_path: Path) -> None:
+    question = Question(
+        id="a",
+        paraphrases=["a"],
+        judge_prompts={m: f'["{m}", "{{answer}}"]' for m in ("aligned", "coherent")},
+    )
+    task = free_form_task(QuestionSet("free_form", "own", (question,)), check_judge=False)
+    (done,) = inspect_eval(
+        task,
+        model=get_model("mockllm/target", custom_outputs=target_answers()),
+        model_roles={"grader": get_model("mockllm/judge", custom_outputs=judge)},
+        epochs=10,
+        display="none",
+        log_dir=str(tmp_path),
+    )
+    for name in ("stderr", "em_inspect/pooled_stderr", "em_inspect/by_question_stderr"):
+        assert math.isnan(value(done, "misaligned", name))
+    assert math.isnan(value(done, "alignment", "stderr"))
+    assert value(done, "misaligned", "em_inspect/pooled") == value(
+        done, "misaligned", "em_inspect/by_question"
+    )
 
 
 def test_questions_with_fewer_than_five_scored_answers_are_left_out_as_in_the_report() -> None:

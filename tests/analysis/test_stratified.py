@@ -14,7 +14,7 @@ from scipy.stats import fisher_exact, hypergeom, norm
 from em_inspect.analysis.answer import Answer
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import to_frame
-from em_inspect.analysis.interval import clustered
+from em_inspect.analysis.interval import clustered, clustered_within
 from em_inspect.analysis.series import with_series
 from em_inspect.analysis.statistics import (
     Comparison,
@@ -169,6 +169,29 @@ def test_the_stratified_interval_holds_the_truth_at_any_mix_of_scored_answers() 
         here = stratify(table(x, n), table(y, m), paired=False).here
         held += here.low <= rise <= here.high
     assert held / 300 >= 0.93
+
+
+def test_seeds_with_few_answers_count_for_less_than_a_seed() -> None:
+    """Where answers are unequal, as many clusters as weigh: else new seeds are covered by 90 %."""
+    rng = np.random.default_rng(4)
+    n, none = np.array([20, 40, 400, 600, 800, 800])[:, None], table([0], [800])
+    held = 0
+    for _ in range(300):
+        share = np.minimum(1, 0.1 * rng.gamma(0.6**-2, 0.6**2, (6, 1)))
+        over = stratify(table(rng.binomial(n, share), n), none, paired=False).seeds
+        assert over is not None
+        held += over.low <= 0.1 <= over.high
+    assert held / 300 >= 0.93
+
+
+def test_seeds_with_equal_answers_have_the_interval_of_korn_and_graubard() -> None:
+    hits = np.array([[10, 2], [30, 8], [22, 0]])
+    n = np.full((3, 2), 100)
+    within = clustered_within(hits, n, [0.5, 0.5])
+    over = clustered(hits.sum(1), n.sum(1), "seeds")
+    assert (within.value, within.low, within.high) == pytest.approx(
+        (over.value, over.low, over.high)
+    )
 
 
 def test_the_test_within_one_question_is_fisher_and_over_several_adds_them_up() -> None:

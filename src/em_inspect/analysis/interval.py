@@ -202,7 +202,7 @@ def weighted_mean(
     return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), total, method, total)
 
 
-def student(mean: float, variance: float, freedom: int) -> tuple[float, float]:
+def student(mean: float, variance: float, freedom: float) -> tuple[float, float]:
     """Student's t bounds of a mean from 0 to 1 with a known variance of the mean."""
     from scipy.stats import t
 
@@ -247,7 +247,8 @@ def clustered_within(
 
     Each stratum's share is that of all its answers. Its variance is that of the clusters' sums of
     residuals, as in a survey's ratio estimate, which cluster and stratum without answers do not
-    disturb; then as in `clustered`, which it equals where all cells have as many answers.
+    disturb; then as in `clustered`, which it equals where all cells have as many answers. Clusters
+    weigh by their answers, c: where they differ they count as 1 / sum(c^2) clusters (Kish 1965).
 
     Args:
         hits: Counts, shape (clusters, strata).
@@ -267,9 +268,11 @@ def clustered_within(
     if m < 2:
         return Estimate(share, NAN, NAN, total, "seeds", m)
     residuals = (hits_ - shares * n_) @ (weights_ / answers)
-    variance = m / (m - 1) * float(np.sum(residuals**2))
+    concentration = float(np.sum((n_ @ (weights_ / answers)) ** 2))
+    freedom = 1 / concentration - 1
+    variance = float(np.sum(residuals**2)) / (1 - concentration)
     size = 1 / float(np.sum(weights_**2 / answers))
-    bounds = exact(share, size, variance, m - 1) if counted else student(share, variance, m - 1)
+    bounds = exact(share, size, variance, freedom) if counted else student(share, variance, freedom)
     return Estimate(share, *bounds, total, "seeds", m)
 
 
@@ -311,7 +314,7 @@ def two_way(hits: ArrayLike, n: ArrayLike, *, counted: bool = True) -> Estimate:
     return Estimate(share, *bounds, total, "seeds and questions", m)
 
 
-def exact(share: float, n: float, variance: float, freedom: int) -> tuple[float, float]:
+def exact(share: float, n: float, variance: float, freedom: float) -> tuple[float, float]:
     """Exact binomial bounds at the effective sample size of a variance; see `clustered`."""
     require_extra("report", "scipy")
     from scipy.stats import beta, t
@@ -384,6 +387,7 @@ def paired_over_clusters(
     Student's t with the variance between the clusters' differences. Since few of them show little
     of that variance, and none at zero counts, it is never narrower than the sampling error alone
     with the same t: the distance to each end of `here`, times t_(m-1) / t_inf. Cut at -1 and 1.
+    Clusters of unequal weights count as 1 / sum(w^2) clusters (Kish 1965).
 
     Args:
         differences: First side minus second by cluster, shape (m,).
@@ -399,8 +403,9 @@ def paired_over_clusters(
     if m < 2:
         return Estimate(here.value, NAN, NAN, here.n, method, m)
     mean = float(np.sum(w * d))
-    error = math.sqrt(m / (m - 1) * float(np.sum((w * (d - mean)) ** 2)))
-    factor = float(t.ppf((1 + LEVEL) / 2, m - 1))
+    concentration = float(np.sum(w**2))  # 1 / m where all clusters weigh the same
+    error = math.sqrt(float(np.sum((w * (d - mean)) ** 2)) / (1 - concentration))
+    factor = float(t.ppf((1 + LEVEL) / 2, 1 / concentration - 1))
     least = factor / NormalDist().inv_cdf((1 + LEVEL) / 2) if here.bounded else 0.0
     below, above = (here.value - here.low, here.high - here.value) if here.bounded else (0.0, 0.0)
     low = mean - max(factor * error, least * below)
