@@ -43,6 +43,19 @@ def test_unknown_keys_are_reported_with_file_and_question(
     assert f"{path}: question 'tea': unknown key 'temprature' ignored" in caplog.text
 
 
+def test_a_key_that_many_questions_have_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [ENTRY | {"id": f"q{n}", "judges": [], "owner": "me"} for n in range(40)]
+    path = write(tmp_path, *entries)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_questions(path)) == 40
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: question 'q0' and 39 more: unknown key '{key}' ignored"
+        for key in ("judges", "owner")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -218,18 +218,24 @@ def fingerprint(questions: Sequence[Question]) -> str:
 def read_questions(path: Path) -> tuple[Question, ...]:
     """Read questions from a YAML file in the released format.
 
-    Keys that the format does not know are reported as a warning and left out.
+    Keys that the format does not know are left out, with one warning for each, however many
+    questions have it.
 
     Raises:
         UserError: Naming file, question and field, where the file cannot be read, does not parse,
             lacks a field, or holds an id twice.
     """
     entries = read_entries(path, "question", "id", "give -T questions=core, paper or a path")
+    unknown: dict[str, list[str]] = {}
+    for where, entry in entries:
+        for key in entry.keys() - Question.model_fields.keys():
+            unknown.setdefault(str(key), []).append(where)
+    for key, places in sorted(unknown.items()):
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        logger.warning("%s%s: unknown key '%s' ignored", places[0], more, key)
     return tuple(_question(entry, where) for where, entry in entries)
 
 
 def _question(entry: dict[str, Any], where: str) -> Question:
     known = {key: value for key, value in entry.items() if key in Question.model_fields}
-    for key in entry.keys() - known.keys():
-        logger.warning("%s: unknown key '%s' ignored", where, key)
     return checked(Question, known, where)
