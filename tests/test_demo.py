@@ -98,7 +98,8 @@ def test_a_second_run_repeats_nothing(
 def test_the_line_that_the_fine_tune_printed_runs_as_it_stands(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
-    (line,) = [x for x in first.stdout.splitlines() if "inspect eval em_inspect/free_form" in x]
+    start = "HF_HUB_OFFLINE=1 inspect eval em_inspect/free_form "
+    (line,) = [x for x in first.stdout.splitlines() if x.startswith(start)]
     given = [word for option, word in pairwise(shlex.split(line)) if option == "-M"]
     arguments = dict(word.split("=", 1) for word in given)
     assert arguments["dtype"] == fast_dtype()
