@@ -24,7 +24,7 @@ _LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsiz
         (b'{"job": "job-7", "file": "file-9"}\n', ["line 1", "messages is missing"]),
         (b"", ["is empty"]),
         (b"\xef\xbb\xbf\r\n\n", ["is empty"]),
-        (gzip.compress(b"{}\n"), ["gzip"]),
+        (gzip.compress(b"{}\n", mtime=0), ["gzip"]),
         (bz2.compress(b"{}\n"), ["bzip2"]),
         (lzma.compress(b"{}\n"), ["xz"]),
         (b"PAR1\x15\x04", ["Parquet"]),
