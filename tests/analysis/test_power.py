@@ -44,6 +44,18 @@ def test_a_pilot_gives_shares_and_the_spread_between_its_models() -> None:
     assert notes == ["spread between seeds (0.46) estimated from 3 models"]
 
 
+def test_a_pilot_s_answer_formats_are_no_one_share() -> None:
+    frame = to_frame(
+        [
+            *answers("b", "q0", 0, 9, group="base"),
+            *answers("i", "q0", 3, 6, group="insecure"),
+            *answers("i", "q0_json", 9, 0, group="insecure", format="json"),
+            *answers("b", "q0_json", 0, 9, group="base", format="json"),
+        ]
+    )
+    assert from_pilot(frame, "insecure", "base", Criterion())[0].share == pytest.approx(3 / 9)
+
+
 def test_a_pilot_of_one_model_says_what_was_assumed() -> None:
     frame = to_frame(
         [*answers("b", "q0", 0, 9, group="base"), *answers("i", "q0", 3, 6, group="insecure")]

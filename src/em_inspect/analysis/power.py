@@ -11,7 +11,7 @@ import numpy as np
 
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.interval import clustered, difference, mean_share
-from em_inspect.analysis.series import with_series
+from em_inspect.analysis.series import PLAIN, with_series
 from em_inspect.analysis.statistics import cells
 from em_inspect.errors import UserError
 
@@ -147,7 +147,7 @@ def from_pilot(
         UserError: If a group has no answers or several conditions, or the pilot shows no
             difference.
     """
-    marked = with_series(frame)
+    marked = with_series(frame, by_format=True)
     sides = [
         _series(marked, name, option)
         for name, option in ((group, "group"), (reference, "reference"))
@@ -192,6 +192,9 @@ def _series(frame: DataFrame, name: str, option: str) -> str:
         return own[0]
     if name in series and not own:
         return name
+    others = of_name[of_name["group"].astype("str") != name]["format"].astype("str")
+    if name in own and not others.isin(PLAIN).any():
+        return name  # the plain questions go by the group's own name, other formats by theirs
     if not own:
         known = " or ".join(f"'{one}'" if " " in one else one for one in sorted(series))
         raise UserError(f"no group '{name}' in the pilot: use --{option} {known}")
