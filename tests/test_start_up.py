@@ -27,10 +27,12 @@ def test_the_registry_pulls_in_nothing_heavy() -> None:
     assert loaded == "[]"
 
 
-def test_the_registry_adds_less_than_300_ms_to_inspects_own_start_up() -> None:
+def test_the_registry_adds_little_to_inspects_own_start_up() -> None:
+    """Measured against Inspect's own imports on the same machine, however slow it is."""
     code = (
-        "import time, inspect_ai._cli.main, inspect_ai.model, inspect_ai.scorer;"
-        "start = time.process_time(); import em_inspect._registry;"
-        "print(time.process_time() - start)"
+        "import time; start = time.process_time();"
+        "import inspect_ai._cli.main, inspect_ai.model, inspect_ai.scorer;"
+        "inspects = time.process_time() - start; start = time.process_time();"
+        "import em_inspect._registry; print((time.process_time() - start) / inspects)"
     )
-    assert min(float(python(code)) for _ in range(3)) < 0.3
+    assert min(float(python(code)) for _ in range(3)) < 0.25

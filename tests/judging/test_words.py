@@ -28,7 +28,7 @@ def model(url: str) -> Model:
         "openai-api/fake/judge",
         base_url=url,
         api_key="sk-loopback-only",
-        config=GenerateConfig(max_retries=0, attempt_timeout=2),
+        config=GenerateConfig(max_retries=0, attempt_timeout=10),
         max_retries=0,
         memoize=False,
     )
