@@ -140,6 +140,10 @@ def test_parts_of_one_run_other_models_and_other_settings_are_no_second_run(
     made_log(tmp_path / "c.eval", model="lab/other", samples=rated("c", "q0", aligned=5))
     made_log(tmp_path / "d.eval", config={"temperature": 0.5}, samples=rated("d", aligned=5))
     made_log(tmp_path / "e.eval", samples=rated("e", "q0", aligned=5, identity="2d"))
+    made_log(tmp_path / "f.eval", samples=rated("f", "q0", aligned=5, chat="Another text. Q?"))
+    for k in (0, 16):
+        samples = rated(f"k{k}", "q0", aligned=5, chat=f"{k} examples. Q?")
+        made_log(tmp_path / f"k{k}.eval", task="in_context", samples=samples, metadata={"k": k})
     assert collect([tmp_path], quiet=True).problems == []
 
 
@@ -167,7 +171,8 @@ def test_a_row_without_chance_is_one_answer_however_often_it_was_asked(tmp_path:
     choices(tmp_path / "forty.eval", 10, "second")
     collection = collect([tmp_path], quiet=True)
     assert len(collection.frame) == 40
-    assert "4 answers only repeat what was asked in" in str(collection.problems[0])
+    (problem,) = collection.problems
+    assert "4 answers only repeat what was asked in" in str(problem)
     (section,) = parts(collection)
     (found,) = section.headlines
     assert (found.scored, found.pooled.value) == (40, pytest.approx(0.25))

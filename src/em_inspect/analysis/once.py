@@ -55,6 +55,7 @@ class Account:
         waiting: By a row without chance, its answers without a score.
         counted: Answers that count, by log.
         measured: What the counted answers of a log were measured with.
+        rows: What was sent for the counted answers of a log.
         left: What was left out, or is marked, by the log's name and what is to be said.
         by_name: Counted answers by the log's name and a judge that is known by name only.
     """
@@ -67,6 +68,7 @@ class Account:
     waiting: dict[Hashable, list[tuple[Answer, Run]]] = field(default_factory=dict)
     counted: Counter[Path] = field(default_factory=Counter)
     measured: dict[Path, set[tuple[str, ...]]] = field(default_factory=dict)
+    rows: dict[Path, set[Hashable]] = field(default_factory=dict)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
     by_name: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -84,6 +86,7 @@ class Account:
             return False
         self.counted[run.path] += 1
         self.measured.setdefault(run.path, set()).add(measured)
+        self.rows.setdefault(run.path, set()).add((answer.sample, answer.prompt, answer.examples))
         if not answer.judge_id and answer.judge != "none":
             self.by_name[run.name, answer.judge] += 1
         return True
@@ -158,19 +161,24 @@ class Account:
         yield from self._reruns()
 
     def _reruns(self) -> Iterator[Problem]:
-        """Name the runs that asked the same model the same again, under the same settings."""
+        """Name the runs that asked the same model the same again, under the same settings.
+
+        Rows without chance are counted once anyway.
+        """
         alike: dict[Hashable, list[Run]] = {}
         for run in self.runs:
-            if self.counted[run.path]:
+            if self.counted[run.path] and not run.repeatable:
                 settings = same_for_all_paths(run.settings)
                 key = (run.task, run.origin.model, run.origin.key, draw_of(run.log), settings)
                 alike.setdefault(key, []).append(run)
         for runs in alike.values():
             first, *others = sorted(runs, key=lambda run: str(run.log.eval.created))
             for run in others:
-                rows = {id for id, _ in run.ids} & {id for id, _ in first.ids}
-                own, other = (self.measured.get(one.path, set()) for one in (run, first))
-                if rows and own & other:
+                rows, measured = (
+                    known.get(run.path, set()) & known.get(first.path, set())
+                    for known in (self.rows, self.measured)
+                )
+                if rows and measured:
                     yield Problem(
                         run.name,
                         f"is another run of what {first.name} asked, of the same model under the "
