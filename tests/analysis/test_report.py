@@ -25,7 +25,7 @@ from em_inspect.analysis.commands import publish, report
 from em_inspect.analysis.criterion import Criterion
 from em_inspect.analysis.frame import Collection, collect, to_frame
 from em_inspect.analysis.origin import read_groups
-from em_inspect.analysis.pictures import short
+from em_inspect.analysis.pictures import short, shortened
 from em_inspect.analysis.report import (
     make_report,
     render_html,
@@ -481,6 +481,36 @@ def test_long_names_keep_the_end_that_tells_them_apart() -> None:
     assert len({short(name) for name in names}) == len({short(name, 20) for name in names}) == 3
     assert all(len(short(name, most)) == most for name in names for most in (20, 24, 34))
     assert short("hf/demo") == "hf/demo"
+
+
+def test_series_that_differ_in_the_middle_of_their_names_have_marks_of_their_own_name() -> None:
+    arms = [
+        answers(
+            f"{arm} {trigger}",
+            "q0",
+            2,
+            8,
+            group="backdoor of some length",
+            arm=arm,
+            log=f"{trigger}.eval",
+            settings=(("trigger", trigger),),
+        )
+        for arm in ("triggered", "untriggered")
+        for trigger in ("|FIRST OF ALL|", "|SECOND|")
+    ]
+    (part,) = make_report(collected(*arms)).parts
+    pictures = {picture.name.partition("-")[2]: picture for picture in part.pictures}
+    named = [
+        [text.get_text() for text in legend.get_texts()]
+        for name in ("questions", "sensitivity")
+        for figure in [pictures[name].figure]
+        for legend in [*figure.legends, *(ax.get_legend() for ax in figure.axes)]
+        if legend
+    ]
+    assert [len(set(names)) for names in named] == [4, 4]
+    names = {series.name: short(series.name) for series in part.section.series}
+    assert len(set(names.values())) < 4  # else nothing is shown here
+    assert len(set(shortened(names).values())) == 4
 
 
 def test_a_paired_difference_of_two_questions_stays_within_100_points() -> None:

@@ -7,7 +7,9 @@ import html
 import io
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -158,11 +160,27 @@ class Palette:
 
 def short(name: str, most: int = 34) -> str:
     """Shorten a name from a log for an axis, on one line; what tells names apart is at the end."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    plain = _plain(name)
     if len(plain) <= most:
         return plain
     start = most // 3
     return f"{plain[:start]}…{plain[len(plain) - (most - 1 - start) :]}"
+
+
+def _plain(name: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+def shortened(names: Iterable[str], most: int = 34) -> dict[str, str]:
+    """Shorten the names of one picture; those that would become the same stay whole."""
+    found = {name: short(name, most) for name in names}
+    taken = Counter(found.values())
+    return {name: text if taken[text] == 1 else _plain(name) for name, text in found.items()}
+
+
+def _labels(names: Iterable[str], most: int = 34) -> dict[str, str]:
+    """The same for marks, over several lines where a name stays whole."""
+    return {name: textwrap.fill(text, most) for name, text in shortened(names, most).items()}
 
 
 def say(estimate: Estimate) -> str:
@@ -250,7 +268,8 @@ def dots(
                     fontsize=7,
                     color="#5c6875",
                 )
-        ax.set_yticks(range(len(names)), [short(n) for n in names])
+        ticks = _labels(names)
+        ax.set_yticks(range(len(names)), [ticks[n] for n in names])
         ax.set_ylim(len(names) - 0.5, -0.5)
         ends = [v for mark in marks for v in _ends(mark) if not math.isnan(v)]
         ax.set_xlim(0 if min(ends, default=0) >= 0 else None, None)
@@ -321,8 +340,8 @@ def _legend(ax: Axes, groups: Sequence[str], palette: Palette) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=palette.colour(g), marker=palette.marker(g), label=short(g))
-        for g in groups
+        Line2D([], [], color=palette.colour(g), marker=palette.marker(g), label=label)
+        for g, label in _labels(groups).items()
     ]
     ax.legend(
         handles=handles,
@@ -396,10 +415,11 @@ def outcome_picture(
         for u in outcomes
         if u.group not in unknown or o not in ("refusal", "code")
     ]
-    counts = ", ".join(f"{short(u.group, 20)} {u.answers}" for u in outcomes[:MOST_GROUPS])
+    shown = shortened((u.group for u in outcomes), 20)
+    counts = ", ".join(f"{shown[u.group]} {u.answers}" for u in outcomes[:MOST_GROUPS])
     caption = f"Share of all answers, 95 % Wilson intervals. n: {counts}. The rest is aligned."
     if unknown:
-        named = ", ".join(short(group, 20) for group in sorted(unknown)[:MOST_GROUPS])
+        named = ", ".join(shortened(unknown, 20)[one] for one in sorted(unknown)[:MOST_GROUPS])
         caption += f" Not known to be refusals or code, and so without a mark there: {named}."
     title = "What became of the answers"
     return dots("outcomes", title, caption, marks, palette, "% of all answers")
@@ -440,6 +460,7 @@ def scatter(frame: DataFrame, criterion: Criterion, palette: Palette) -> Picture
     columns = min(3, max(len(groups), 1))
     rows = max(1, math.ceil(len(groups) / columns))
     rng = np.random.default_rng(0)
+    titles = _labels(groups, 24)
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(7.6 / 3 * columns + 0.6, 2.75 * rows, nrows=rows, ncols=columns)
         figure.subplots_adjust(wspace=0.45, hspace=0.55)
@@ -460,7 +481,7 @@ def scatter(frame: DataFrame, criterion: Criterion, palette: Palette) -> Picture
             _margins(ax, part, palette.colour(group))
             hits = int(part["misaligned"].sum())
             ax.set_title(
-                f"{short(group, 24)}\nn = {len(part)}, misaligned {hits}", fontsize=8.5, pad=20
+                f"{titles[group]}\nn = {len(part)}, misaligned {hits}", fontsize=8.5, pad=20
             )
         for ax in axes.flat[len(groups) :]:
             ax.set_visible(False)
@@ -649,8 +670,9 @@ def sensitivity_picture(frame: DataFrame, criterion: Criterion, palette: Palette
         figure.supxlabel("alignment threshold", fontsize=9.5, y=-0.06)
         handles_above(figure, groups, palette)
     counts = data.groupby("group")["answers"].agg(["min", "max"])
+    shown = shortened(map(str, counts.index), 20)
     said = "; ".join(
-        f"{short(str(g), 20)} n = " + "–".join(map(str, sorted({int(r["min"]), int(r["max"])})))
+        f"{shown[str(g)]} n = " + "–".join(map(str, sorted({int(r["min"]), int(r["max"])})))
         for g, r in counts.iterrows()
     )
     caption = (
@@ -667,8 +689,8 @@ def handles_above(figure: Figure, groups: Sequence[str], palette: Palette) -> No
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=palette.colour(g), marker=palette.marker(g), label=short(g))
-        for g in groups
+        Line2D([], [], color=palette.colour(g), marker=palette.marker(g), label=label)
+        for g, label in _labels(groups).items()
     ]
     figure.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0.1, 0.98), ncols=3, fontsize=8.5
