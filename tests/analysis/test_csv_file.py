@@ -115,6 +115,13 @@ def test_a_copy_has_the_same_identity_whatever_its_line_ends(tmp_path: Path) -> 
     assert read(tmp_path, "a,b\n1,y\n", "c.csv").digest != first.digest
 
 
+def test_the_order_of_rows_and_columns_is_no_other_content(tmp_path: Path) -> None:
+    first = read(tmp_path, "a,b\n1,x\n2,y\n2,y\n")
+    assert read(tmp_path, ",b,a\n0,y,2\n1,x,1\n2,y,2\n", "sorted.csv").digest == first.digest
+    assert read(tmp_path, "a,b\n1,x\n2,y\n", "once.csv").digest != first.digest
+    assert read(tmp_path, "b,a\n1,x\n2,y\n2,y\n", "swapped.csv").digest != first.digest
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

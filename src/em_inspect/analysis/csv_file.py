@@ -75,8 +75,8 @@ class CsvFile:
         columns: Names in the header, without the nameless ones.
         rows: Rows with as many cells as the header has, in their order.
         bad: Rows that have more or fewer, or whose quotes do not match.
-        digest: Identity of its content: the same for a copy, whatever its name, line ends or
-            quoting.
+        digest: Identity of its content: the same for a copy, whatever its name, line ends,
+            quoting, and order of rows and columns.
     """
 
     path: Path
@@ -136,13 +136,15 @@ def read_csv_file(path: Path) -> CsvFile:
             rows.append((line, cells))
         else:
             bad.append(BadRow(line, _fault(cells, len(header))))
-    content = json.dumps([header, [cells for _, cells in rows]])
+    named = tuple(Row(n, {k: v for k, v in zip(header, c, strict=True) if k}) for n, c in rows)
+    columns = tuple(filter(None, header))
+    content = [sorted(columns), *sorted(sorted(row.cells.items()) for row in named)]
     return CsvFile(
         path=path,
-        columns=tuple(filter(None, header)),
-        rows=tuple(Row(n, {k: v for k, v in zip(header, c, strict=True) if k}) for n, c in rows),
+        columns=columns,
+        rows=named,
         bad=tuple(bad),
-        digest=hashlib.sha256(content.encode()).hexdigest()[:16],
+        digest=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
     )
 
 
