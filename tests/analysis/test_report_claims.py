@@ -104,6 +104,12 @@ def test_a_seed_without_scored_answers_makes_no_claim_for_new_seeds() -> None:
     assert "2 models" not in headline_csv(made)
 
 
+def test_groups_of_one_model_have_one_each() -> None:
+    ones = [answers(g, "q0", 5, 15, group=g, seed=0) for g in ("insecure", "secure")]
+    text = said(claims(base(), *ones), "caution")
+    assert "A single model each stands for insecure and secure." in text
+
+
 def test_two_scored_seeds_do() -> None:
     assert "for new seeds" in said(claims(*two_seeds(second_is_muddled=False)))
 

@@ -367,10 +367,16 @@ def _beside(findings: Findings) -> Iterator[Sentence]:
 def _seeds(findings: Findings) -> Iterator[Sentence]:
     single = [t for t in findings.trained if t.seeds == 1]
     alone = [t.group for t in single if t.models == 1]
-    if alone:
+    if len(alone) == 1:
         yield Sentence(
             "caution",
-            f"One model stands for {_list(alone)}. Its interval is about this very model: {_ONE}",
+            f"One model stands for {alone[0]}. Its interval is about this very model: {_ONE}",
+        )
+    elif alone:
+        yield Sentence(
+            "caution",
+            f"A single model each stands for {_list(alone)}. Its interval is about that very "
+            f"model: {_ONE}",
         )
     for t in single:
         if t.models > 1:
@@ -381,10 +387,11 @@ def _seeds(findings: Findings) -> Iterator[Sentence]:
             )
     few = [t.group for t in findings.trained if 1 < t.seeds < 4]
     if few:
+        each = " each" if len(few) > 1 else ""
         yield Sentence(
             "caution",
-            f"Only two or three models stand for {_list(few)}: intervals over seeds are honest and "
-            "therefore very wide. Six or more narrow them (em-inspect power).",
+            f"Only two or three models{each} stand for {_list(few)}: intervals over seeds are "
+            "honest and therefore very wide. Six or more narrow them (em-inspect power).",
         )
 
 
