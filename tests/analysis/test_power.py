@@ -92,6 +92,27 @@ def test_a_pilot_of_a_backdoor_is_of_one_arm() -> None:
     assert (found.share, found.reference) == (pytest.approx(0.4), 0.0)
 
 
+def test_arms_of_the_same_models_are_said_to_be_paired_in_the_report_alone() -> None:
+    parts = [
+        answers(f"m{seed}", "q0", hits, 100 - hits, group="backdoor", seed=seed, arm=arm)
+        for seed, off in enumerate((10, 40, 70))
+        for arm, hits in (("triggered", off + 10), ("untriggered", off))
+    ]
+    frame = to_frame(a for part in parts for a in part)
+    _, notes = from_pilot(frame, "backdoor · triggered", "backdoor · untriggered", Criterion())
+    assert "both sides are the same models" in notes[-1]
+
+
+def test_models_that_differ_no_more_than_by_chance_show_no_spread_to_plan_with() -> None:
+    parts = [answers(f"i{seed}", "q0", 20, 80, group="insecure", seed=seed) for seed in range(3)]
+    frame = to_frame(a for part in [answers("b", "q0", 0, 9, group="base"), *parts] for a in part)
+    found, notes = from_pilot(frame, "insecure", "base", Criterion())
+    assert found.spread == 0.6
+    assert notes == [
+        "spread between seeds assumed (0.6): the pilot's 3 models differ no more than by chance"
+    ]
+
+
 def test_one_seed_at_two_addresses_is_one_seed_of_a_pilot() -> None:
     frame = to_frame(
         [

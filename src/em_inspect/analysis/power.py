@@ -165,13 +165,22 @@ def from_pilot(
     mean = float(shares.mean())
     spread, notes = SPREAD, []
     if len(shares) < 2 or mean == 0:
-        notes.append(f"spread between seeds assumed ({SPREAD:g}): the pilot has one model")
+        why = "the pilot has one model" if len(shares) < 2 else "none of its answers is misaligned"
+        notes.append(f"spread between seeds assumed ({SPREAD:g}): {why}")
     else:
         within = float(np.mean(shares * (1 - shares) / models["scored"]))
         excess = float(shares.var(ddof=1)) - within
-        spread = math.sqrt(max(excess, 0.0)) / mean
-        if len(shares) < 6:
+        spread = math.sqrt(excess) / mean if excess > 0 else SPREAD
+        if excess <= 0:
+            said = f"the pilot's {len(shares)} models differ no more than by chance"
+            notes.append(f"spread between seeds assumed ({SPREAD:g}): {said}")
+        elif len(shares) < 6:
             notes.append(f"spread between seeds ({spread:.2f}) estimated from {len(shares)} models")
+    if base["misaligned"] and not base_models.index.intersection(models.index).empty:
+        notes.append(
+            "both sides are the same models: the report pairs them by seed, these designs do not, "
+            "so that their power is too low where a model's two shares rise and fall together"
+        )
     of_group = counts[counts["group"] == sides[0]]
     assumptions = Assumptions(
         share=mean,
