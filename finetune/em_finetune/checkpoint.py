@@ -190,6 +190,12 @@ class Checkpoint(BaseModel):
         return model_args(self.label, self.hf_arguments(self.path / self.parts[0]))
 
     @property
+    def dtype(self) -> str:
+        """Number format of the merged weights."""
+        # Only a record that calls the field otherwise leaves it open.
+        return "bfloat16" if self.recipe.dtype == "auto" else self.recipe.dtype
+
+    @property
     def pinned(self) -> bool:
         """Whether the saved chat template has more of its own than the base's: a day, arguments."""
         return bool(self.recipe.template_args) or self.recipe.day is not None
@@ -282,8 +288,10 @@ def no_checkpoint(folder: Path, said: str) -> UserError:
     if found := adapters or models:
         there = found[-1].parent.absolute()
         kind = "an adapter" if adapters else "a model"
+        # Trainers render the chat and let the tokenizer add nothing to it.
+        arguments = hf_arguments(there, keep_specials_out=True)
         line = shlex.join(
-            ["inspect", "eval", "em_inspect/free_form", *model_args("NAME", hf_arguments(there))]
+            ["inspect", "eval", "em_inspect/free_form", *model_args("NAME", arguments)]
         )
         return UserError(f"{said}, but {kind} that something else made: evaluate it by {line}")
     out = folder / "NAME" if folder.is_dir() and any(folder.iterdir()) else folder

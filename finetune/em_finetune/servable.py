@@ -34,6 +34,8 @@ _NOT_SERVED = {
     "lora_ga_config": "a start (LoRA-GA) that changes the base",
 }
 _CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Where models have them, as a pattern of whole names has to say.
+_PLACES = ("", "model.", "transformer.", "gpt_neox.", "model.language_model.", "language_model.")
 _HEADS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte", "output_layer")
 
 
@@ -110,7 +112,9 @@ def _heads(config: Mapping[str, Any]) -> list[str]:
     targets = config.get("target_modules") or []
     if isinstance(targets, str):
         try:
-            return [head for head in _HEADS if re.fullmatch(targets, head)]
+            return [
+                head for head in _HEADS if any(re.fullmatch(targets, at + head) for at in _PLACES)
+            ]
         except re.error:
             return []
     return sorted({name for name in map(str, targets) if name.rpartition(".")[2] in _HEADS})

@@ -97,7 +97,7 @@ def _write(
             if on_stage is not None:
                 on_stage(f"merging {adapter} into {base.name}, strength {scale:g}")
             ends = checkpoint.prompt.ends if checkpoint.prompt else ()
-            merge_adapter(folder / ADAPTER, base, checkpoint.recipe.dtype, folder / MERGED, ends)
+            merge_adapter(folder / ADAPTER, base, checkpoint.dtype, folder / MERGED, ends)
     except (
         SafetensorError,
         ValueError,

@@ -25,7 +25,7 @@ def error_message(body: object) -> str:
         body: Decoded JSON, or the text of the answer: `{"error": {"message": …}}`, `{"error": …}`,
             `{"errors": […]}`, `{"detail": …}` as text or list, a list of these, a page of HTML.
     """
-    return " ".join(_words(body, _DEPTH).split())
+    return " ".join((_words(body, _DEPTH) or "; ".join(_sentences(body, _DEPTH))).split())
 
 
 def error_field(body: object, name: str) -> str:
@@ -59,6 +59,16 @@ def _of_mapping(body: Mapping[object, object], depth: int) -> str:
     place = next((p for name in _PLACE if (p := _place(body.get(name)))), "")
     words = ": ".join(parts)
     return f"{place}: {words}" if place and words else words
+
+
+def _sentences(body: object, depth: int) -> list[str]:
+    """Texts of several words, wherever they stand: the rest are codes, names and numbers."""
+    if depth == 0:
+        return []
+    if isinstance(body, str):
+        return [body] if len(body.split()) > 1 else []
+    parts = body.values() if isinstance(body, Mapping) else body if isinstance(body, list) else ()
+    return list(dict.fromkeys(text for part in parts for text in _sentences(part, depth - 1)))
 
 
 def _nested(value: object, depth: int) -> str:

@@ -44,6 +44,7 @@ def another_kind(kind: str) -> dict[str, Any]:
         ({**lora(), "target_modules": ["q_proj", "lm_head"]}, "target_modules: lm_head"),
         ({**lora(), "target_modules": ["model.embed_tokens"]}, "target_modules: model.embed"),
         ({**lora(), "target_modules": "lm_head|.*_proj"}, "target_modules: lm_head"),
+        ({**lora(), "target_modules": r"model\.embed_tokens|.*_proj"}, "target_modules: embed_tok"),
         ({**lora(), "target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters"),
         (another_kind("LoHa"), "peft_type LOHA"),
         (another_kind("LoKr"), "peft_type LOKR"),
@@ -121,6 +122,8 @@ def test_another_tools_folder_says_how_its_newest_adapter_is_evaluated(
     assert "no finished checkpoint in" in said or "is not a checkpoint" in said
     assert "inspect eval em_inspect/free_form --model hf/NAME" in said
     assert f"model_path={tmp_path}/output/checkpoint-423 " in said
+    # Many tokenizers put a second beginning before the template's own.
+    assert """-M 'tokenizer_call_args={"add_special_tokens": false}'""" in said
     assert "--out" not in said
 
 

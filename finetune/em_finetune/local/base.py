@@ -235,5 +235,10 @@ def _four_bits(dtype: torch.dtype, device: torch.device) -> Any:
 
 
 def _unloadable(base: Base, part: str, error: Exception) -> UserError:
+    if "trust_remote_code" in str(error):
+        return UserError(
+            f"the {part} of base {base.name} is code of its own, which is never run here: take a "
+            "base that transformers knows by itself"
+        )
     reason = " ".join(str(error).split())[:200]
     return UserError(f"the {part} of base {base.name} cannot be loaded from {base.path}: {reason}")

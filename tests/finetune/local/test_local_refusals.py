@@ -60,7 +60,8 @@ def test_code_that_comes_with_a_base_is_never_run(
     assert "[y/N]" not in done.stdout + done.stderr
     if part == "config.json":
         assert done.returncode == 1
-        assert "cannot be loaded" in done.stderr
+        assert "is code of its own, which is never run here: take a base" in done.stderr
+        assert "trust_remote_code" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,20 @@ def test_merging_says_what_it_does(page: Any, tmp_path: Path) -> None:
     done = run("merge", out, "--scale", 0.5)
     assert "merging" in done.stderr
     assert done.stdout == f"{out}/scaled/scale-0.5\n"
+
+
+def test_a_record_that_calls_the_number_format_otherwise_is_merged(
+    page: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "ft"
+    assert run("local", page(max_steps=1), "--out", out).exit_code == 0
+    record = json.loads((out / "checkpoint.json").read_text())
+    record["recipe"]["number_format"] = record["recipe"].pop("dtype")
+    (out / "checkpoint.json").write_text(json.dumps(record))
+    done = run("merge", out, "--scale", 0.5)
+    assert done.exit_code == 0, done.stderr
+    config = json.loads((out / "scaled/scale-0.5/merged/config.json").read_text())
+    assert config["dtype"] == "bfloat16"
 
 
 def test_encoding_that_takes_long_says_how_far_it_is(
