@@ -129,6 +129,9 @@ def find_logs(paths: Sequence[str | Path]) -> list[Path]:
             raise UserError(f"{path}: no such file or folder: give logs, or the folder they are in")
     if not found:
         where = ", ".join(map(str, paths)) or "nothing"
+        tables = sorted(csv for path in map(Path, paths) for csv in path.glob("*.csv"))
+        if tables:
+            raise UserError(f"no log in {where}: CSVs are given one by one, e.g. {tables[0]}")
         raise UserError(f"no log in {where}: run inspect eval em_inspect/free_form --model … first")
     return list(found.values())
 
