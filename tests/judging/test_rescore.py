@@ -240,6 +240,8 @@ def test_a_judge_that_has_moved_is_said_so_at_once_and_found_at_its_new_address(
     gone = run(log, tmp_path / "out", "--retry")
     assert gone.exit_code == 1
     assert "does not answer" in gone.output
+    assert "type --base-url URL" in gone.output
+    assert "--model-role" not in gone.output
     assert not (tmp_path / "out").exists()
     with running(judge=lambda messages: {"70": 0.9}) as server:
         done = run(log, tmp_path / "out", "--retry", "--base-url", server.url)

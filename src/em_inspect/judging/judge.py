@@ -245,7 +245,7 @@ async def _first_output(model: Model) -> tuple[ModelOutput | None, str]:
         # Q: Why go on at all? A: some refuse log-probabilities, yet serve plain questions. One that
         # is only busy or away must not be taken for such a judge.
         if failures.reason(error) in _AWAY:
-            raise _silent(model, error) from None
+            raise SilentJudgeError(model, error) from None
         return None, one_line(error)
 
 
@@ -257,7 +257,7 @@ async def _served_way(model: Model, named: str | None) -> Way:
             refused = await _when_free(partial(served_tree.refusal, server))
         except Exception as error:
             if failures.reason(error) in _AWAY:
-                raise _silent(model, error) from None
+                raise SilentJudgeError(model, error) from None
             reason = one_line(error)
             continue
         if refused is None:
@@ -288,7 +288,7 @@ async def _sampled_way(model: Model) -> Way:
         except Exception as error:
             if room == sampled.ROOM and failures.reason(error) not in _AWAY:
                 continue
-            raise _silent(model, error) from None
+            raise SilentJudgeError(model, error) from None
         thinks = bool(output.usage and output.usage.reasoning_tokens)
         named = output.model
         if output.completion.strip() and not thinks:
@@ -300,11 +300,19 @@ async def _sampled_way(model: Model) -> Way:
 _AWAY = ("unreachable", "timed_out", "rate_limited")
 
 
-def _silent(model: Model, error: Exception) -> UserError:
-    return UserError(
-        f"the judge {model} does not answer ({one_line(error)}): check its key and address, "
-        "or choose another judge with --model-role grader=MODEL"
-    )
+class SilentJudgeError(UserError):
+    """A judge that does not answer.
+
+    Attributes:
+        fault: What is the matter, without what to do about it.
+    """
+
+    def __init__(self, model: Model, error: Exception) -> None:
+        self.fault = f"the judge {model} does not answer ({one_line(error)})"
+        super().__init__(
+            f"{self.fault}: check its key and address, or choose another judge with "
+            "--model-role grader=MODEL"
+        )
 
 
 def _once(model: Model) -> GenerateConfig:

@@ -28,7 +28,7 @@ from inspect_ai.util import collect
 from em_inspect.errors import UserError, one_line
 from em_inspect.judging.expectation import Rule
 from em_inspect.judging.identity import JudgeIdentity
-from em_inspect.judging.judge import GRADER_ROLE, prepare_judge
+from em_inspect.judging.judge import GRADER_ROLE, SilentJudgeError, prepare_judge
 from em_inspect.judging.rating import UNANSWERED, Failure, Rating
 from em_inspect.judging.scorer import ALIGNMENT, COHERENCE, ratings_of, rubrics_of, scored
 from em_inspect.outcomes import Thresholds, check_rule
@@ -233,7 +233,13 @@ async def retry(
         rating = ratings[metric]
         if rating.judge not in models:
             models[rating.judge] = judge or grader_of(log, rating.judge, base_url)
-        ready = await prepare_judge(models[rating.judge], rating.estimator)
+        try:
+            ready = await prepare_judge(models[rating.judge], rating.estimator)
+        except SilentJudgeError as error:
+            raise UserError(
+                f"{path}: {error.fault}: check its key; where its server has moved, type "
+                "--base-url URL"
+            ) from None
         _ensure_same(score, rating, ready.identity, base_url, path)
     new = await collect(*(again(s, score, r[metric]) for s, _, score, r, metric in failed))
     if new and all(rating.failure in AWAY for rating in new):
