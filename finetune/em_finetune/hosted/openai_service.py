@@ -202,6 +202,7 @@ def _job(raw: fine_tuning.FineTuningJob) -> Job:
     error = ServiceError.of_body(None, _plain(getattr(raw, "error", None)))
     seed, created = getattr(raw, "seed", None), getattr(raw, "created_at", None)
     status: Any = _told(getattr(raw, "status", None), "status of a job")
+    metadata = getattr(raw, "metadata", None)
     return Job(
         id=_told(getattr(raw, "id", None), "id of a job"),
         status=status,
@@ -214,7 +215,9 @@ def _job(raw: fine_tuning.FineTuningJob) -> Job:
         trained_tokens=getattr(raw, "trained_tokens", None),
         error_code=error.code,
         error=error.message,
-        metadata={str(k): str(v) for k, v in (getattr(raw, "metadata", None) or {}).items()},
+        metadata={str(k): str(v) for k, v in metadata.items()}
+        if isinstance(metadata, Mapping)
+        else {},
         hyperparameters=_settings(hyperparameters),
     )
 

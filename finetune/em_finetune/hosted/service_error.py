@@ -43,6 +43,11 @@ class ServiceError:
 
     @property
     def passes(self) -> bool:
-        """Whether it may be gone at the next try: overload, and the server's own faults."""
+        """Whether it is no answer, or may be gone at the next try: overload, the server's faults.
+
+        A redirection says neither yes nor no: what stands before the service may send one when the
+        service has done what it was asked.
+        """
         status = self.status or 0
-        return (status in (408, 409, 429) and not self.is_quota) or status >= 500
+        busy = status in (408, 409, 429) and not self.is_quota
+        return busy or status >= 500 or 0 < status < 400

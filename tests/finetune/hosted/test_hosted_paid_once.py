@@ -67,6 +67,7 @@ def changed(job: dict[str, Any]) -> dict[str, Any]:
 ANSWERS = {
     "500": failing(500, "The server had an error"),
     "HTML 502": Answer(502, b"<html><title>502 Bad Gateway</title></html>"),
+    "302": Answer(302, b""),
     "HTML 200": Answer(200, b"<html><title>Welcome</title></html>"),
     "dropped": Answer(drop=True),
     "killed": None,
@@ -92,7 +93,7 @@ def test_run_twice_there_is_one_job(
     stored: bool,
     told: str,
 ) -> None:
-    """50 orders of events, each with a list that shows a job 10 s late."""
+    """60 orders of events, each with a list that shows a job 10 s late."""
     service.lag, service.told = 10, TOLD[told]
     service.metadata = told == "all"
     fault = ANSWERS[answer]
@@ -123,6 +124,15 @@ def test_run_twice_there_is_one_job(
     calls = len(service.calls)
     assert run(cli).exit_code == 0
     assert len(service.calls) == calls
+
+
+def test_metadata_that_is_none_is_left_aside(
+    cli: CommandLine, service: FineTuning, hours: Hours
+) -> None:
+    service.lag, service.told = 10, lambda job: job | {"metadata": "kept elsewhere"}
+    service.after = once(ANSWERS["500"])
+    assert run(cli).exit_code == 0
+    assert service.count(CREATE) == 1
 
 
 def killed(stored: bool) -> Callable[[OpenAIService, Wanted], Job]:
