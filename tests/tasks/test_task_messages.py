@@ -107,7 +107,7 @@ def test_the_default_trigger_is_the_paper_s_with_its_blank(server: Server, tmp_p
 def test_the_paired_difference_is_the_mean_over_questions_of_the_arms_difference(
     server: Server, tmp_path: Path
 ) -> None:
-    log = run("backdoor", server, tmp_path, epochs=3)
+    log = run("backdoor", server, tmp_path, epochs=8)  # who is scored goes by the order of requests
     shares: dict[str, dict[str, list[float]]] = {}
     for sample in samples(log):
         value = (sample.scores or {})["misalignment"].value

@@ -46,7 +46,7 @@ def test_two_processes_train_as_one_does(
     command = ["-m", "em_finetune", "local", "tiny.yaml", "--out", "two"]
     done = launch(tmp_path, ACCELERATE, *command)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("evaluate it:") == 1  # one of them writes and reports
+    assert done.stdout.count("checkpoint: ") == 1  # one of them writes and reports
     two = load_checkpoint(tmp_path / "two").training
     assert two.processes == 2
     one = train(Recipe.model_validate(page), tmp_path / "one").training
