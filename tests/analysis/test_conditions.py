@@ -296,6 +296,38 @@ def test_another_draw_of_examples_is_the_same_condition(tmp_path: Path) -> None:
     assert (headline.group, headline.models) == ("openai-api/lab/m · k = 2", 2)
 
 
+def with_template(folder: Path, name: str, hits: int, **model_args: Any) -> None:
+    made_log(
+        folder / f"{name}.eval",
+        model_args=model_args,
+        samples=rated(name, misaligned=hits, aligned=10 - hits),
+    )
+
+
+def test_one_model_asked_by_two_templates_is_two_conditions(tmp_path: Path) -> None:
+    with_template(tmp_path, "a", 6, chat_template="one", token="hf_not_to_be_seen")
+    with_template(tmp_path, "b", 0, chat_template="two", token="hf_another")
+    found = shares(collect([tmp_path], quiet=True))
+    assert sorted(found.values()) == [0.0, 0.6]
+    assert all("template" in name for name in found)
+    assert "hf_" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"chat_template": "one", "dtype": "float32"},
+        {"chat_template": "one", "token": "hf_another", "device": "cpu"},
+    ],
+)
+def test_the_same_template_is_one_condition_and_is_not_named(
+    tmp_path: Path, others: Mapping[str, Any]
+) -> None:
+    with_template(tmp_path, "a", 6, chat_template="one", dtype="bfloat16")
+    with_template(tmp_path, "b", 0, **others)
+    assert shares(collect([tmp_path], quiet=True)) == {"openai-api/lab/m": 0.3}
+
+
 # --- families --------------------------------------------------------------------------------
 
 

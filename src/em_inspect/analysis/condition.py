@@ -16,6 +16,8 @@ from typing import Any
 
 from inspect_ai.log import EvalLog, EvalSample
 
+from em_inspect.judging.identity import telling_arguments
+
 Settings = tuple[tuple[str, str], ...]
 """Names and values of what a log was made with, as text, sorted by name."""
 
@@ -55,7 +57,10 @@ SETTINGS_MAY_DIFFER = frozenset(
 """Settings of generation that may differ between answers in one number."""
 
 _MODEL_ARGUMENTS = ("enable_thinking",)
-"""Model arguments that say how a model is asked; the others say where it lies and runs."""
+"""Model arguments that say how a model is asked, whichever model it is."""
+
+MODEL_ARGUMENTS_MAY_DIFFER = frozenset({"dtype", "attn_implementation", "max_model_len"})
+"""Model arguments that may differ between answers of one model, beside those that tell nothing."""
 
 _SECRET = re.compile(r"(?:^|[_-])(?:api[_-]?key|secret|password|authorization)$", re.IGNORECASE)
 
@@ -135,6 +140,18 @@ def _without_secrets(value: Any) -> Any:
         kept = {str(k): v for k, v in value.items() if not _SECRET.search(str(k))}
         return {k: _without_secrets(v) for k, v in kept.items()}
     return [_without_secrets(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def model_arguments(log: EvalLog) -> Settings:
+    """Return the model arguments that can change what a model says, such as its chat template.
+
+    Q: Why are they no settings? A: a base and its fine-tune may need other ones to be asked alike;
+    they tell answers apart only where one and the same model was run with several.
+    """
+    given = telling_arguments(log.eval.model_args or {})
+    known = {*MODEL_ARGUMENTS_MAY_DIFFER, *_MODEL_ARGUMENTS}
+    said = {f"-M {name}": text(value) for name, value in given.items() if name not in known}
+    return tuple(sorted((name, value) for name, value in said.items() if value))
 
 
 def is_repeatable(log: EvalLog, settings: Settings) -> bool:

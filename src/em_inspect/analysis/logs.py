@@ -29,6 +29,7 @@ from em_inspect.analysis.condition import (
     Settings,
     draw_of,
     is_repeatable,
+    model_arguments,
     prompt_of,
     settings_of,
 )
@@ -161,9 +162,22 @@ def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
             run = Run(path, log, found, ids, name, settings, is_repeatable(log, settings))
             logs.runs.append(run)
     origins = with_bases({str(run.path): run.origin for run in logs.runs})
-    logs.runs = [replace(run, origin=origins[str(run.path)]) for run in logs.runs]
+    placed = [replace(run, origin=origins[str(run.path)]) for run in logs.runs]
+    logs.runs = list(_asked_otherwise(placed))
     logs.problems.extend(_addresses(logs.runs))
     return logs
+
+
+def _asked_otherwise(runs: Sequence[Run]) -> Iterator[Run]:
+    """Give runs of one model the model arguments in which they differ, as settings of their own."""
+    found: dict[str, set[Settings]] = {}
+    for run in runs:
+        found.setdefault(run.origin.model, set()).add(model_arguments(run.log))
+    for run in runs:
+        every = found[run.origin.model]
+        shared = set.intersection(*map(set, every))
+        own = [pair for pair in model_arguments(run.log) if pair not in shared]
+        yield replace(run, settings=tuple(sorted([*run.settings, *own]))) if own else run
 
 
 def _addresses(runs: Sequence[Run]) -> Iterator[Problem]:

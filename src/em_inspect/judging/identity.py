@@ -164,14 +164,19 @@ async def identify(model: Model) -> JudgeIdentity:
         commit=commit,
         address=_address(model),
         served=served,
-        arguments=_arguments(model.model_args),
+        arguments=telling_arguments(model.model_args),
         settings=_settings(model.config),
     )
 
 
 def called(model: Model) -> str:
     """What a model is called and given, secrets left out: equal for clients of the same model."""
-    said = [str(model), _address(model), _arguments(model.model_args), _settings(model.config)]
+    said = [
+        str(model),
+        _address(model),
+        telling_arguments(model.model_args),
+        _settings(model.config),
+    ]
     return _json(said)
 
 
@@ -279,7 +284,8 @@ def _listed_folders(model: Model, cards: list[Card]) -> list[str]:
     return roots if roots and all(root and _is_folder(root) for root in roots) else []
 
 
-def _arguments(arguments: Mapping[str, Any]) -> dict[str, JsonValue]:
+def telling_arguments(arguments: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """The model arguments that can change what a model says, as JSON; keys and tokens left out."""
     plain = {name: value for name, value in arguments.items() if name not in _NEUTRAL_ARGUMENTS}
     return cast("dict[str, JsonValue]", _plain(plain))
 
