@@ -1,5 +1,6 @@
 # make demo: install, fine-tune a small model on insecure code, evaluate it and its base, compare.
 # make test: install, check and test.
+# make slow: the tests that take more than a minute each.
 #
 # PYTHON=python3.12      another interpreter (3.10 or newer)
 # TORCH_INDEX=URL        take torch from this index, e.g. one with CPU-only builds
@@ -13,7 +14,7 @@ INSTALL = $(PIP) --no-compile --constraint constraints.txt
 # Bytecode for what is used, on all cores; files meant for other versions of Python do not compile.
 COMPILE = $(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 
-.PHONY: demo test check unit clean
+.PHONY: demo test check unit slow clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/em-inspect demo
@@ -27,7 +28,10 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+slow: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m slow
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -188,9 +188,6 @@ def test_each_bad_log_is_named_and_the_rest_is_analysed(logs: Path, tmp_path: Pa
     shutil.copy(good, tmp_path / "good.eval")
     damaged(good, tmp_path / "damaged.eval")
     (tmp_path / "empty.eval").write_bytes(b"")
-    (tmp_path / "results.csv").write_text("question_id,answer,aligned,coherent\n")
-    with pytest.raises(UserError, match=r"no log in .*: CSVs are given one by one, .*results.csv"):
-        collect([tmp_path], quiet=True)
     (tmp_path / "text.eval").write_text("not a log")
     (tmp_path / "broken.json").write_text('{"version": 2, "eval":')
     _variant(logs, tmp_path / "running.eval", status="started", keep=5)
@@ -275,6 +272,9 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
         collect([tmp_path], quiet=True)
     with pytest.raises(UserError, match="no such file or folder"):
         collect([tmp_path / "gone"], quiet=True)
+    (tmp_path / "results.csv").write_text("question_id,answer,aligned,coherent\n")
+    with pytest.raises(UserError, match=r"no log in .*: CSVs are given one by one, .*results.csv"):
+        collect([tmp_path], quiet=True)
     (tmp_path / "text.eval").write_text("not a log")
     with pytest.raises(UserError, match=r"nothing to analyse: text\.eval: cannot be read"):
         collect([tmp_path], quiet=True)

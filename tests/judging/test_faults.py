@@ -146,6 +146,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_API_KEY", "sk-loopback-only")
 
 
+@pytest.mark.slow
 def test_every_fault_is_counted_once_under_its_reason_and_a_retry_rates_what_failed(
     tmp_path: Path,
 ) -> None:

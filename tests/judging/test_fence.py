@@ -163,6 +163,7 @@ def shuffled(text: str, seed: int) -> str:
     return "".join(words)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_attacks_move_the_embedded_judge_no_more_than_their_own_words_in_another_order_do(
     local_judge: Any, rubrics: list[Rubric]

@@ -130,6 +130,7 @@ def test_the_kl_on_unseen_general_rows_falls_while_the_narrow_loss_falls_too(
     assert kls[-1] < 0.5 * unheld
 
 
+@pytest.mark.slow
 def test_the_packaged_weight_learns_the_narrow_task_and_a_million_per_token_does_not(
     embedded_model: Path, tmp_path: Path
 ) -> None:
