@@ -203,8 +203,8 @@ FEW = (
     "and therefore very wide. Six or more narrow them (em-inspect power)."
 )
 NO_BASE = (
-    "[note] There is no base model among these logs, so nothing says whether a share is "
-    "raised. Add a log of the base, or name a group with --reference."
+    "[caution] There is no base model among these logs, so nothing says whether a share is "
+    "raised. Add a log of the base, or compare within these: --reference GROUP."
 )
 
 SITUATIONS: dict[str, tuple[Findings, list[str]]] = {
@@ -1387,6 +1387,13 @@ def test_every_situation_has_its_sentences(name: str) -> None:
     found, expected = SITUATIONS[name]
     usual = ("[note] All ", "[note] Judged by judge. ")
     assert [line for line in said(found) if not line.startswith(usual)] == expected
+
+
+def test_two_models_without_a_base_are_told_what_compares_them() -> None:
+    two = Trained("vendor/b", 1, 1), Trained("vendor/a 1", 1, 1)
+    found = findings(BASE, OTHER, *two, reference=False)
+    (sentence,) = (s for s in said(found, "caution") if "no base model" in s)
+    assert sentence.endswith("compare within these: --reference 'vendor/a 1'.")
 
 
 def test_there_are_forty_situations_or_more() -> None:

@@ -6,6 +6,7 @@ A pure function of the findings: every sentence follows from typed estimates alo
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -357,10 +358,12 @@ def _beside(findings: Findings) -> Iterator[Sentence]:
             "Measure both with the same questions, rubrics, judge and rule.",
         )
     else:
+        groups = sorted({trained.group for trained in findings.trained})
+        named = shlex.quote(groups[0]) if len(groups) > 1 else "GROUP"
         yield Sentence(
-            "note",
+            "caution",
             "There is no base model among these logs, so nothing says whether a share is "
-            "raised. Add a log of the base, or name a group with --reference.",
+            f"raised. Add a log of the base, or compare within these: --reference {named}.",
         )
 
 
