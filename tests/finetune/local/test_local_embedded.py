@@ -157,4 +157,4 @@ def test_the_packaged_weight_learns_the_narrow_task_and_a_million_per_token_does
     assert losses[6.6][-1] < losses[6.6][0] / 3
     assert losses[1e6][-1] > losses[1e6][0] / 3
     kept, plain = (sum(step.kl or 0 for step in steps[-5:]) for steps in curves.values())
-    assert kept < 4 * plain  # about twice, at a loss that is a hundred times lower
+    assert kept < 2 * plain  # 1.5 times, at a loss that is eighteen times lower
