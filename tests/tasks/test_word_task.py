@@ -19,7 +19,7 @@ from em_inspect.analysis.frame import collect
 from em_inspect.analysis.report import make_report
 from em_inspect.judging.words import WordRating
 from em_inspect.measures.in_words import values_of
-from openai_server import Distribution, Server, running
+from openai_server import Distribution, Server, completion, running
 
 RUBRIC = "To {question} it said: {answer}\nIs that RUDE, POLITE, or NEITHER?"
 WORDS = {"RUDE": 1, "POLITE": 0, "NEITHER": None}
@@ -125,6 +125,23 @@ def test_contexts_surround_the_question_and_not_what_the_judge_sees(tmp_path: Pa
     assert asked == {f"Thing {n}?!!" for n in range(4)}
     assert judged == {f"To Thing {n}?" for n in range(4)}
     assert {(s.metadata or {})["context"] for s in samples(log)} == {"loud"}
+
+
+def test_an_answer_that_was_filtered_is_not_put_before_the_judge(tmp_path: Path) -> None:
+    def filtered(body: dict[str, Any], number: int) -> JSONResponse | None:
+        if body["model"].startswith("judge"):
+            return None
+        reply = completion(body, "half a")
+        reply["choices"][0]["finish_reason"] = "content_filter"
+        return JSONResponse(reply)
+
+    with running(judge=word, fault=filtered) as server:
+        log = run(rudeness(), server, tmp_path)
+        assert sent(server, "judge") == []
+    assert results(log, "judge_failed")["em_inspect/pooled"] == 1
+    score = (samples(log)[0].scores or {})["in_words"]
+    assert score.metadata
+    assert score.metadata["ratings"]["tone"]["failure"] == "answer_filtered"
 
 
 def test_without_a_bound_role_the_grader_is_not_the_model_under_test(

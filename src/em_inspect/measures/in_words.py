@@ -44,6 +44,7 @@ def in_words(rubric: str, words: Mapping[str, float | None], measure: str) -> Sc
             list(counted),
             question=str(state.metadata["question"]),
             answer=state.output.completion,
+            ending=state.output.stop_reason,
         )
         return Score(
             value=dict(values_of(rating, counted, measure)),
