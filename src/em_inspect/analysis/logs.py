@@ -170,14 +170,13 @@ def open_logs(paths: Sequence[Path], groups: Groups | None = None) -> Logs:
 
 def _asked_otherwise(runs: Sequence[Run]) -> Iterator[Run]:
     """Give runs of one model the model arguments in which they differ, as settings of their own."""
-    found: dict[str, set[Settings]] = {}
-    for run in runs:
-        found.setdefault(run.origin.model, set()).add(model_arguments(run.log))
-    for run in runs:
-        every = found[run.origin.model]
-        shared = set.intersection(*map(set, every))
-        own = [pair for pair in model_arguments(run.log) if pair not in shared]
-        yield replace(run, settings=tuple(sorted([*run.settings, *own]))) if own else run
+    given = [model_arguments(run.log) for run in runs]
+    shared: dict[str, set[tuple[str, str]]] = {}
+    for run, own in zip(runs, given, strict=True):
+        shared[run.origin.model] = shared.get(run.origin.model, set(own)) & set(own)
+    for run, own in zip(runs, given, strict=True):
+        apart = [pair for pair in own if pair not in shared[run.origin.model]]
+        yield replace(run, settings=tuple(sorted([*run.settings, *apart]))) if apart else run
 
 
 def _addresses(runs: Sequence[Run]) -> Iterator[Problem]:
